@@ -1,0 +1,1 @@
+"""Turns decisions into Ray Serve applications, actors, the HTTP gateway and the `guildhall` command."""

@@ -1,0 +1,166 @@
+"""The fleet file: one YAML file, one typed tree, read by everything that starts, renders, plans or simulates a fleet."""
+
+from pathlib import Path
+from typing import Annotated, Literal, NewType
+
+from pydantic import BaseModel, ConfigDict, Field
+
+DomainName = NewType("DomainName", str)
+EngineName = NewType("EngineName", str)
+VariantName = NewType("VariantName", str)
+
+NAME_PATTERN = r"^[a-z][a-z0-9-]{0,39}$"
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+
+
+class Settings(BaseModel):
+    """A part of the fleet file: frozen, with unknown keys rejected."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Replicas(Settings):
+    """How many copies of an engine run, and when Ray Serve adds one."""
+
+    min: int = Field(1, ge=0, le=1000, description="Replicas kept when idle.")
+    max: int = Field(1, ge=1, le=1000, description="Replicas at most.")
+    target_in_flight: int = Field(
+        8, ge=1, le=10_000, description="Requests in flight per replica at which Ray Serve scales up."
+    )
+
+
+class Engine(Settings):
+    """One vLLM engine: what it loads and what it may use of its node. It is one Ray Serve application."""
+
+    model: str = Field(
+        min_length=1,
+        description="Hub id, or a folder given as a path that starts with ./, ../ or / (relative to the fleet file).",
+    )
+    device: Literal["cpu", "gpu"] = Field("cpu", description="Where the engine runs.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="Type of the weights.")
+    quantization: Literal["none", "fp8", "awq", "gptq", "compressed-tensors"] = Field(
+        "none", description="How the weights are quantized; fp8 quantizes full weights while loading."
+    )
+    max_model_len: int = Field(4096, ge=64, le=1_000_000, description="Context length in tokens, prompt and answer.")
+    max_num_seqs: int = Field(16, ge=1, le=4096, description="Sequences that the engine runs at the same time.")
+    max_in_flight: int = Field(
+        64, ge=1, le=100_000, description="Requests one replica accepts at the same time, running and waiting."
+    )
+    max_queued: int = Field(
+        256, ge=1, le=1_000_000, description="Requests that may wait for a replica before new ones are refused (503)."
+    )
+    kv_cache_gib: float = Field(0.5, gt=0, le=1024, description="Memory for the KV cache on a CPU, in GiB.")
+    cpus: float = Field(1, gt=0, le=1024, description="CPU cores reserved per replica.")
+    gpus: float = Field(
+        1, gt=0, le=1, description="Share of a GPU that each of the engine's workers takes; device: gpu only."
+    )
+    tensor_parallel: int = Field(1, ge=1, le=64, description="GPUs over which the weights are split.")
+    node_type: str | None = Field(None, description="Node type (a key of `nodes`) that the engine must run on.")
+    replicas: Replicas = Field(default_factory=lambda: Replicas(), description="How many copies run.")
+
+
+class Variant(Settings):
+    """One loadable build of an expert."""
+
+    engine: str = Field(description="Engine (a key of `engines`) that runs it.")
+    adapter: str | None = Field(
+        None, description="Folder of a LoRA adapter on that engine's model; absent: the model itself answers."
+    )
+
+
+class Index(Settings):
+    """What a domain's expert reads before it answers."""
+
+    corpus: str = Field(min_length=1, description="Folder of documents (.md, .txt, .py), relative to the fleet file.")
+    passages: int = Field(4, ge=1, le=50, description="Passages that go into a prompt.")
+
+
+class Slo(Settings):
+    """What a domain's users are promised."""
+
+    ttft_s: float = Field(2.0, gt=0, le=3600, description="Time to first token, in seconds.")
+    tpot_s: float = Field(0.2, gt=0, le=60, description="Time per output token after the first, in seconds.")
+
+
+class Domain(Settings):
+    """One subject area, its expert's variants and its index."""
+
+    description: str = Field(min_length=8, max_length=2000, description="What the domain covers, in one sentence.")
+    examples: tuple[str, ...] = Field(
+        (), max_length=1000, description="Questions of this domain; the router classifies by them."
+    )
+    variants: dict[Name, Variant] = Field(
+        min_length=1, description="Builds of the domain's expert by name; the first one answers."
+    )
+    index: Index | None = Field(None, description="The domain's index; absent: the expert answers without passages.")
+    max_in_flight: int = Field(
+        64, ge=1, le=100_000, description="Sub-queries of this domain that one gateway replica keeps in flight."
+    )
+    max_tokens: int = Field(256, ge=1, le=1_000_000, description="Tokens of an answer when the request names no limit.")
+    slo: Slo = Field(default_factory=lambda: Slo(), description="Targets for this domain.")
+
+
+class Router(Settings):
+    """How questions are split and classified."""
+
+    encoder: str = Field(
+        "all-MiniLM-L6-v2",
+        min_length=1,
+        description="Sentence encoder for routing and retrieval: the shipped all-MiniLM-L6-v2, a hub id or a path.",
+    )
+    confidence_floor: float = Field(
+        0.30, ge=0, le=1, description="Cosine similarity below which the generalist answers."
+    )
+    max_sub_queries: int = Field(4, ge=1, le=32, description="Sub-queries of one question at most.")
+
+
+class Gateway(Settings):
+    """The HTTP server."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; only loopback without API keys.")
+    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
+    replicas: int = Field(1, ge=1, le=100, description="Copies of the gateway.")
+    max_body_kib: int = Field(1024, ge=1, le=1_048_576, description="Largest request body, in KiB.")
+    max_in_flight: int = Field(256, ge=1, le=100_000, description="Requests that one gateway replica serves at once.")
+    answer_timeout_s: float = Field(120, gt=0, le=86_400, description="Longest time for one answer, in seconds.")
+
+
+class NodeType(Settings):
+    """Machines of one kind."""
+
+    count: int = Field(1, ge=1, le=100_000, description="Machines of this kind.")
+    cpus: float = Field(gt=0, le=4096, description="CPU cores of one machine.")
+    memory_gib: float = Field(gt=0, le=65_536, description="Memory of one machine, in GiB.")
+    gpus: int = Field(0, ge=0, le=64, description="GPUs of one machine.")
+    gpu_memory_gib: float | None = Field(None, gt=0, le=4096, description="Memory of one GPU, in GiB.")
+    gpu_type: str | None = Field(None, description="Accelerator type as Ray names it, for example H100.")
+
+
+class Fleet(Settings):
+    """Everything one fleet file describes."""
+
+    name: Name = Field(description="Name of the fleet.")
+    engines: dict[Name, Engine] = Field(min_length=1, description="vLLM engines by name.")
+    domains: dict[Name, Domain] = Field(min_length=1, description="Domains by name.")
+    generalist: str = Field(description="Domain (a key of `domains`) that answers what no other domain owns.")
+    router: Router = Field(default_factory=lambda: Router(), description="How questions are split and classified.")
+    gateway: Gateway = Field(default_factory=lambda: Gateway(), description="The HTTP server.")
+    nodes: dict[Name, NodeType] = Field(min_length=1, description="Node types by name.")
+
+    def domains_of(self, engine: str) -> dict[str, Domain]:
+        """The domains that have a variant on an engine, in file order."""
+        return {
+            name: domain
+            for name, domain in self.domains.items()
+            if any(variant.engine == engine for variant in domain.variants.values())
+        }
+
+
+def is_path(reference: str) -> bool:
+    """Whether a model, adapter, corpus or encoder reference is a path rather than a hub id."""
+    return reference.startswith(("./", "../", "/"))
+
+
+def resolve_path(reference: str, fleet_file: Path) -> str:
+    """A path reference made absolute against the fleet file's folder; a hub id as it is."""
+    return str((fleet_file.parent / reference).resolve()) if is_path(reference) else reference

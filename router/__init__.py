@@ -1,0 +1,1 @@
+"""Who should answer: split a question, classify its parts, plan, fuse the answers."""

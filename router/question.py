@@ -1,0 +1,131 @@
+"""The data of one question on its way: question, sub-query, plan, sub-answer, answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NewType
+
+import numpy as np
+import numpy.typing as npt
+
+SubQueryId = NewType("SubQueryId", int)
+Vector = npt.NDArray[np.float32]
+"""One embedding: shape (dimensions,), L2-normalised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One earlier message of the conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the user asks now, and the turns before it, oldest first."""
+
+    text: str
+    turns: tuple[Turn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """The characters [start, end) of a sub-query's text that stand for the answer of an earlier sub-query."""
+
+    start: int
+    end: int
+    sub_query: SubQueryId
+
+
+@dataclass(frozen=True, slots=True)
+class DomainScore:
+    """How near a sub-query is to a domain: the best cosine similarity to its description and examples."""
+
+    domain: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class SubQuery:
+    """One part of a question that one expert can answer.
+
+    `needs` names only earlier sub-queries, so that a plan cannot have a cycle. `vector` is the embedding of `text`
+    that classified it and is the search vector too. `candidates` are the domains by score, best first; `reason` says
+    in words why `domain` was taken.
+    """
+
+    id: SubQueryId
+    text: str
+    domain: str
+    vector: Vector = field(repr=False, compare=False)
+    candidates: tuple[DomainScore, ...]
+    reason: str
+    references: tuple[Reference, ...] = ()
+
+    @property
+    def needs(self) -> tuple[SubQueryId, ...]:
+        """The sub-queries whose answers this one contains, in order, each once."""
+        return tuple(dict.fromkeys(reference.sub_query for reference in self.references))
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The sub-queries of one question in the order of the question; `timings_s` is seconds per stage."""
+
+    question: str
+    sub_queries: tuple[SubQuery, ...]
+    reasons: tuple[str, ...]
+    timings_s: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Citation:
+    """A passage that an answer cites by `number`; `version` is that of the index which returned it."""
+
+    number: int
+    domain: str
+    title: str
+    source: str
+    text: str
+    score: float
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a sub-query has no answer, as data, so that the others lose nothing."""
+
+    code: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one or several generations."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SubAnswer:
+    """What one expert said to one sub-query; `citations` keep the numbers that stand in `text`."""
+
+    sub_query: SubQueryId
+    domain: str
+    text: str
+    citations: tuple[Citation, ...] = ()
+    failure: Failure | None = None
+    finish_reason: Literal["stop", "length"] | None = None
+    usage: Usage = Usage()
+    timings_s: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The fused answer: `text` cites `citations` by numbers counted once over all sub-answers."""
+
+    text: str
+    citations: tuple[Citation, ...]
+    sub_answers: tuple[SubAnswer, ...]
