@@ -97,6 +97,9 @@ class Domain(Settings):
         64, ge=1, le=100_000, description="Sub-queries of this domain that one gateway replica keeps in flight."
     )
     max_tokens: int = Field(256, ge=1, le=1_000_000, description="Tokens of an answer when the request names no limit.")
+    history_turns: int = Field(
+        6, ge=0, le=100, description="Earlier turns of a conversation that go into the prompt; 0 for small experts."
+    )
     slo: Slo = Field(default_factory=lambda: Slo(), description="Targets for this domain.")
 
 
