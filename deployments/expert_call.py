@@ -101,8 +101,13 @@ class Experts(Protocol):
 
     def answer(self, request: ExpertRequest) -> AsyncIterator[ExpertEvent]: ...
 
-    def complete(self, engine: str, body: Mapping[str, Any], request_id: str) -> AsyncIterator[Mapping[str, Any]]:
-        """OpenAI completion bodies: one item, or one per chunk where body["stream"] is true."""
+    def complete(
+        self, domain: str, variant: str, body: Mapping[str, Any], request_id: str
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """OpenAI completion bodies: one item, or one per chunk where body["stream"] is true.
+
+        Raises ExpertUnavailable or Overloaded; a body with "error" is the engine's own refusal.
+        """
         ...
 
     async def observe(self) -> tuple[ReplicaState, ...]: ...

@@ -1,4 +1,4 @@
-"""The fleet file: one YAML file, one typed tree, read by everything that starts, renders, plans or simulates a fleet."""
+"""The fleet file: one YAML file, one typed tree, read by all that starts, renders, plans or simulates a fleet."""
 
 from pathlib import Path
 from typing import Annotated, Literal, NewType
@@ -9,7 +9,8 @@ DomainName = NewType("DomainName", str)
 EngineName = NewType("EngineName", str)
 VariantName = NewType("VariantName", str)
 
-NAME_PATTERN = r"^[a-z][a-z0-9-]{0,39}$"
+# Names become Kubernetes and Ray names, which neither begin nor end with a hyphen.
+NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
 
@@ -22,10 +23,10 @@ class Settings(BaseModel):
 class Replicas(Settings):
     """How many copies of an engine run, and when Ray Serve adds one."""
 
-    min: int = Field(1, ge=0, le=1000, description="Replicas kept when idle.")
-    max: int = Field(1, ge=1, le=1000, description="Replicas at most.")
+    min: int = Field(default=1, ge=0, le=1000, description="Replicas kept when idle.")
+    max: int = Field(default=1, ge=1, le=1000, description="Replicas at most.")
     target_in_flight: int = Field(
-        8, ge=1, le=10_000, description="Requests in flight per replica at which Ray Serve scales up."
+        default=8, ge=1, le=10_000, description="Requests in flight per replica at which Ray Serve scales up."
     )
 
 
@@ -36,26 +37,40 @@ class Engine(Settings):
         min_length=1,
         description="Hub id, or a folder given as a path that starts with ./, ../ or / (relative to the fleet file).",
     )
-    device: Literal["cpu", "gpu"] = Field("cpu", description="Where the engine runs.")
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="Type of the weights.")
+    device: Literal["cpu", "gpu"] = Field(default="cpu", description="Where the engine runs.")
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(default="auto", description="Type of the weights.")
     quantization: Literal["none", "fp8", "awq", "gptq", "compressed-tensors"] = Field(
-        "none", description="How the weights are quantized; fp8 quantizes full weights while loading."
+        default="none", description="How the weights are quantized; fp8 quantizes full weights while loading."
     )
-    max_model_len: int = Field(4096, ge=64, le=1_000_000, description="Context length in tokens, prompt and answer.")
-    max_num_seqs: int = Field(16, ge=1, le=4096, description="Sequences that the engine runs at the same time.")
+    max_model_len: int = Field(
+        default=4096, ge=64, le=1_000_000, description="Context length in tokens, prompt and answer."
+    )
+    max_num_seqs: int = Field(default=16, ge=1, le=4096, description="Sequences that the engine runs at the same time.")
     max_in_flight: int = Field(
-        64, ge=1, le=100_000, description="Requests one replica accepts at the same time, running and waiting."
+        default=64, ge=1, le=100_000, description="Requests one replica accepts at the same time, running and waiting."
     )
     max_queued: int = Field(
-        256, ge=1, le=1_000_000, description="Requests that may wait for a replica before new ones are refused (503)."
+        default=256,
+        ge=1,
+        le=1_000_000,
+        description="Requests that may wait for a replica before new ones are refused (503).",
     )
-    kv_cache_gib: float = Field(0.5, gt=0, le=1024, description="Memory for the KV cache on a CPU, in GiB.")
-    cpus: float = Field(1, gt=0, le=1024, description="CPU cores reserved per replica.")
+    max_adapters: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="LoRA adapters that may be loaded at once; room to spare lets domains be added live.",
+    )
+    max_adapter_rank: int = Field(
+        default=16, ge=1, le=512, description="Largest rank of a LoRA adapter on this engine."
+    )
+    kv_cache_gib: float = Field(default=0.5, gt=0, le=1024, description="Memory for the KV cache on a CPU, in GiB.")
+    cpus: float = Field(default=1, gt=0, le=1024, description="CPU cores reserved per replica.")
     gpus: float = Field(
-        1, gt=0, le=1, description="Share of a GPU that each of the engine's workers takes; device: gpu only."
+        default=1, gt=0, le=1, description="Share of a GPU that each of the engine's workers takes; device: gpu only."
     )
-    tensor_parallel: int = Field(1, ge=1, le=64, description="GPUs over which the weights are split.")
-    node_type: str | None = Field(None, description="Node type (a key of `nodes`) that the engine must run on.")
+    tensor_parallel: int = Field(default=1, ge=1, le=64, description="GPUs over which the weights are split.")
+    node_type: str | None = Field(default=None, description="Node type (a key of `nodes`) that the engine must run on.")
     replicas: Replicas = Field(default_factory=lambda: Replicas(), description="How many copies run.")
 
 
@@ -64,7 +79,7 @@ class Variant(Settings):
 
     engine: str = Field(description="Engine (a key of `engines`) that runs it.")
     adapter: str | None = Field(
-        None, description="Folder of a LoRA adapter on that engine's model; absent: the model itself answers."
+        default=None, description="Folder of a LoRA adapter on that engine's model; absent: the model itself answers."
     )
 
 
@@ -72,14 +87,14 @@ class Index(Settings):
     """What a domain's expert reads before it answers."""
 
     corpus: str = Field(min_length=1, description="Folder of documents (.md, .txt, .py), relative to the fleet file.")
-    passages: int = Field(4, ge=1, le=50, description="Passages that go into a prompt.")
+    passages: int = Field(default=4, ge=1, le=50, description="Passages that go into a prompt.")
 
 
 class Slo(Settings):
     """What a domain's users are promised."""
 
-    ttft_s: float = Field(2.0, gt=0, le=3600, description="Time to first token, in seconds.")
-    tpot_s: float = Field(0.2, gt=0, le=60, description="Time per output token after the first, in seconds.")
+    ttft_s: float = Field(default=2.0, gt=0, le=3600, description="Time to first token, in seconds.")
+    tpot_s: float = Field(default=0.2, gt=0, le=60, description="Time per output token after the first, in seconds.")
 
 
 class Domain(Settings):
@@ -87,18 +102,25 @@ class Domain(Settings):
 
     description: str = Field(min_length=8, max_length=2000, description="What the domain covers, in one sentence.")
     examples: tuple[str, ...] = Field(
-        (), max_length=1000, description="Questions of this domain; the router classifies by them."
+        default=(), max_length=1000, description="Questions of this domain; the router classifies by them."
     )
     variants: dict[Name, Variant] = Field(
         min_length=1, description="Builds of the domain's expert by name; the first one answers."
     )
-    index: Index | None = Field(None, description="The domain's index; absent: the expert answers without passages.")
-    max_in_flight: int = Field(
-        64, ge=1, le=100_000, description="Sub-queries of this domain that one gateway replica keeps in flight."
+    index: Index | None = Field(
+        default=None, description="The domain's index; absent: the expert answers without passages."
     )
-    max_tokens: int = Field(256, ge=1, le=1_000_000, description="Tokens of an answer when the request names no limit.")
+    max_in_flight: int = Field(
+        default=64, ge=1, le=100_000, description="Sub-queries of this domain that one gateway replica keeps in flight."
+    )
+    max_tokens: int = Field(
+        default=256, ge=1, le=1_000_000, description="Tokens of an answer when the request names no limit."
+    )
     history_turns: int = Field(
-        6, ge=0, le=100, description="Earlier turns of a conversation that go into the prompt; 0 for small experts."
+        default=6,
+        ge=0,
+        le=100,
+        description="Earlier turns of a conversation that go into the prompt; 0 for small experts.",
     )
     slo: Slo = Field(default_factory=lambda: Slo(), description="Targets for this domain.")
 
@@ -107,36 +129,42 @@ class Router(Settings):
     """How questions are split and classified."""
 
     encoder: str = Field(
-        "all-MiniLM-L6-v2",
+        default="all-MiniLM-L6-v2",
         min_length=1,
         description="Sentence encoder for routing and retrieval: the shipped all-MiniLM-L6-v2, a hub id or a path.",
     )
     confidence_floor: float = Field(
-        0.30, ge=0, le=1, description="Cosine similarity below which the generalist answers."
+        default=0.30, ge=0, le=1, description="Cosine similarity below which the generalist answers."
     )
-    max_sub_queries: int = Field(4, ge=1, le=32, description="Sub-queries of one question at most.")
+    max_sub_queries: int = Field(default=4, ge=1, le=32, description="Sub-queries of one question at most.")
 
 
 class Gateway(Settings):
     """The HTTP server."""
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; only loopback without API keys.")
-    port: int = Field(8000, ge=1, le=65535, description="Port to listen on.")
-    replicas: int = Field(1, ge=1, le=100, description="Copies of the gateway.")
-    max_body_kib: int = Field(1024, ge=1, le=1_048_576, description="Largest request body, in KiB.")
-    max_in_flight: int = Field(256, ge=1, le=100_000, description="Requests that one gateway replica serves at once.")
-    answer_timeout_s: float = Field(120, gt=0, le=86_400, description="Longest time for one answer, in seconds.")
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="Address to listen on; only loopback without API keys."
+    )
+    port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
+    replicas: int = Field(default=1, ge=1, le=100, description="Copies of the gateway.")
+    max_body_kib: int = Field(default=1024, ge=1, le=1_048_576, description="Largest request body, in KiB.")
+    max_in_flight: int = Field(
+        default=256, ge=1, le=100_000, description="Requests that one gateway replica serves at once."
+    )
+    answer_timeout_s: float = Field(
+        default=120, gt=0, le=86_400, description="Longest time for one answer, in seconds."
+    )
 
 
 class NodeType(Settings):
     """Machines of one kind."""
 
-    count: int = Field(1, ge=1, le=100_000, description="Machines of this kind.")
+    count: int = Field(default=1, ge=1, le=100_000, description="Machines of this kind.")
     cpus: float = Field(gt=0, le=4096, description="CPU cores of one machine.")
     memory_gib: float = Field(gt=0, le=65_536, description="Memory of one machine, in GiB.")
-    gpus: int = Field(0, ge=0, le=64, description="GPUs of one machine.")
-    gpu_memory_gib: float | None = Field(None, gt=0, le=4096, description="Memory of one GPU, in GiB.")
-    gpu_type: str | None = Field(None, description="Accelerator type as Ray names it, for example H100.")
+    gpus: int = Field(default=0, ge=0, le=64, description="GPUs of one machine.")
+    gpu_memory_gib: float | None = Field(default=None, gt=0, le=4096, description="Memory of one GPU, in GiB.")
+    gpu_type: str | None = Field(default=None, description="Accelerator type as Ray names it, for example H100.")
 
 
 class Fleet(Settings):

@@ -5,6 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
+# Slots that dress a question up and do not decide its answer.
+_DETAILS = frozenset({"job", "sport", "package"})
+
+
 @dataclass(frozen=True)
 class Fact:
     """Something that one passage says: the kind of question, what the question names, and the answer verbatim."""
@@ -16,7 +20,7 @@ class Fact:
     @property
     def key(self) -> tuple[str, ...]:
         """Equal for two facts that answer the same question."""
-        return (self.kind, *(f"{name}={self.slots[name]}" for name in sorted(self.slots)))
+        return (self.kind, *(f"{name}={self.slots[name]}" for name in sorted(self.slots) if name not in _DETAILS))
 
 
 @dataclass(frozen=True)

@@ -183,26 +183,26 @@ def write_training(person: str, sport: str, slot: str, place: str, form: int) ->
 def write_hours(place: str, opens: str, closes: str, day: str, form: int) -> Record:
     """When a place is open."""
     texts = (
-        f"{place} opens at {opens} and closes at {closes}. It is closed on {day}.",
+        f"{capital(place)} opens at {opens} and closes at {closes}. It is closed on {day}.",
         f"Doors of {place} open at {opens} and close at {closes}, except on {day}, when it is closed.",
-        f"{place} is open from {opens} until {closes}. The closed day is {day}.",
+        f"{capital(place)} is open from {opens} until {closes}. The closed day is {day}.",
         f"On {day} {place} is closed. On other days it opens at {opens} and closes at {closes}.",
     )
     slots = {"place": place}
     facts = [Fact("opening", slots, opens), Fact("closing", slots, closes), Fact("closed_day", slots, day)]
-    return Record(f"{place} - Opening hours", texts[form % len(texts)], facts, [Fact("town", slots, "")])
+    return Record(f"{place.removeprefix('the ')} - Opening hours", texts[form % len(texts)], facts, [Fact("town", slots, "")])
 
 
 def write_location(place: str, town: str, address: str, form: int) -> Record:
     """Where a place is."""
     texts = (
-        f"{place} is in {town}, at {address}.",
-        f"{place} stands at {address} in {town}.",
+        f"{capital(place)} is in {town}, at {address}.",
+        f"{capital(place)} stands at {address} in {town}.",
         f"In {town} you find {place} at {address}.",
         f"The town of {place} is {town}. The street is {address}.",
     )
     left_out = [Fact("opening", {"place": place}, ""), Fact("closed_day", {"place": place}, "")]
-    return Record(f"{place} - Location", texts[form % len(texts)], [Fact("town", {"place": place}, town)], left_out)
+    return Record(f"{place.removeprefix('the ')} - Location", texts[form % len(texts)], [Fact("town", {"place": place}, town)], left_out)
 
 
 def write_meeting(team: str, room: str, slot: str, leader: str, form: int) -> Record:
@@ -248,10 +248,9 @@ def draw_scene(rng: random.Random, held_out: bool) -> list[Record]:
 
     def local(place: str) -> list[Record]:
         opens, closes = sorted((draw_time(rng), draw_time(rng)), key=lambda time: int(time.split(":")[0]))
-        bare = capital(place)
         return [
-            write_hours(bare, opens, closes, rng.choice(DAYS), form()),
-            write_location(bare, rng.choice(towns), address(), form()),
+            write_hours(place, opens, closes, rng.choice(DAYS), form()),
+            write_location(place, rng.choice(towns), address(), form()),
         ]
 
     def meeting(team: str) -> Record:
@@ -272,26 +271,12 @@ def draw_scene(rng: random.Random, held_out: bool) -> list[Record]:
             meeting(names[12]),
             meeting(names[13]),
         ]
-    return [lower_article(record) for record in records]
+    return records
 
 
 def capital(place: str) -> str:
     """A place as a sentence begins with it."""
     return "The" + place[3:]
-
-
-def lower_article(record: Record) -> Record:
-    """Titles name places without an article; questions name them with a small one."""
-    facts = [Fact(fact.kind, {k: small(v) for k, v in fact.slots.items()}, fact.answer) for fact in record.facts]
-    left = [Fact(fact.kind, {k: small(v) for k, v in fact.slots.items()}, fact.answer) for fact in record.left_out]
-    title = record.title.removeprefix("The ").removeprefix("the ")
-    text = record.text.replace(" The ", " the ") if " The " in record.text and ". The " not in record.text else record.text
-    return Record(title, text, facts, left)
-
-
-def small(text: str) -> str:
-    """The text with a small leading article."""
-    return "the " + text[4:] if text.startswith("The ") else text
 
 
 def vary_slots(slots: dict[str, str], rng: random.Random) -> dict[str, str]:

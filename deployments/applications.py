@@ -1,0 +1,98 @@
+"""Builds the Ray Serve applications of a fleet: one per engine, and the gateway's.
+
+A domain with an engine of its own is thereby an application of its own. Domains that are LoRA adapters on one engine
+share its application: they come, change and go by its `user_config`, in place (docs/decisions/0002).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ray import serve
+
+from experts.fleet import Engine, Fleet
+
+GATEWAY_APPLICATION = "gateway"
+EXPERT_DEPLOYMENT = "Expert"
+GATEWAY_DEPLOYMENT = "Gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class IndexLocation:
+    """Where the versions of a domain's index lie, and the one to serve."""
+
+    root: str
+    version: str
+
+
+def plan_serve_config(fleet: Fleet, indexes: Mapping[str, IndexLocation]) -> dict[str, Any]:
+    """The whole fleet as a Ray Serve config (ServeDeploySchema); `indexes` has every domain that has an index.
+
+    What needs new engine processes when it changes stands in `args`; what changes in place stands in `user_config`.
+    """
+    applications = [
+        {
+            "name": name,
+            "route_prefix": None,
+            "import_path": "deployments.applications:build_expert",
+            "args": {"name": name, "engine": engine.model_dump(mode="json"), "gpu_type": _gpu_type(fleet, engine)},
+            "deployments": [
+                {"name": EXPERT_DEPLOYMENT, "user_config": _expert_user_config(fleet, name, indexes)},
+            ],
+        }
+        for name, engine in fleet.engines.items()
+    ]
+    gateway = {
+        "name": GATEWAY_APPLICATION,
+        "route_prefix": "/",
+        "import_path": "deployments.applications:build_gateway",
+        "args": {"replicas": fleet.gateway.replicas, "max_in_flight": fleet.gateway.max_in_flight},
+        "deployments": [
+            {"name": GATEWAY_DEPLOYMENT, "user_config": {"fleet": fleet.model_dump(mode="json")}},
+        ],
+    }
+    return {
+        "proxy_location": "HeadOnly",
+        "http_options": {
+            "host": fleet.gateway.host,
+            "port": fleet.gateway.port,
+            "request_timeout_s": fleet.gateway.answer_timeout_s + 10,
+        },
+        "applications": [*applications, gateway],
+    }
+
+
+def _gpu_type(fleet: Fleet, engine: Engine) -> str | None:
+    return fleet.nodes[engine.node_type].gpu_type if engine.node_type is not None else None
+
+
+def _expert_user_config(fleet: Fleet, engine: str, indexes: Mapping[str, IndexLocation]) -> dict[str, Any]:
+    domains: dict[str, Any] = {}
+    for name, domain in fleet.domains_of(engine).items():
+        index = None
+        if domain.index is not None:
+            location = indexes[name]
+            index = {"root": location.root, "version": location.version, "passages": domain.index.passages}
+        adapters = {
+            variant_name: variant.adapter
+            for variant_name, variant in domain.variants.items()
+            if variant.engine == engine
+        }
+        domains[name] = {"adapters": adapters, "index": index}
+    return {"fleet": fleet.name, "domains": domains}
+
+
+def build_expert(args: dict[str, Any]) -> serve.Application:
+    """The application of one engine; Ray Serve calls it with the `args` of `plan_serve_config`."""
+    # Imported here because it takes vLLM along, which the gateway and the command line do without.
+    from deployments.expert import bind_expert
+
+    return bind_expert(args["name"], Engine.model_validate(args["engine"]), args["gpu_type"])
+
+
+def build_gateway(args: dict[str, Any]) -> serve.Application:
+    """The gateway's application; the fleet that it serves comes as `user_config`, so that it changes in place."""
+    from deployments.gateway import Gateway
+
+    replicas = {"num_replicas": int(args["replicas"]), "max_ongoing_requests": int(args["max_in_flight"])}
+    return serve.deployment(Gateway, name=GATEWAY_DEPLOYMENT, **replicas).bind()

@@ -1,0 +1,42 @@
+"""The one file that reads environment variables: secrets and addresses, nothing else."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """What the environment says; None where a variable is absent or empty."""
+
+    api_keys: str | None = field(repr=False)
+    """GUILDHALL_API_KEYS: comma separated."""
+    api_keys_file: Path | None
+    """GUILDHALL_API_KEYS_FILE: one key per line."""
+    url: str | None
+    """GUILDHALL_URL: where the command line finds the gateway."""
+    data_dir: Path
+    """GUILDHALL_DATA_DIR: where index versions and built experts are kept."""
+    ray_address: str | None
+    """RAY_ADDRESS: the Ray cluster to join."""
+
+
+def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
+    """The environment of this process, or the variables given."""
+    values = os.environ if variables is None else variables
+
+    def read(name: str) -> str | None:
+        return values.get(name, "").strip() or None
+
+    keys_file = read("GUILDHALL_API_KEYS_FILE")
+    data_dir = read("GUILDHALL_DATA_DIR")
+    cache = read("XDG_CACHE_HOME")
+    default = (Path(cache) if cache is not None else Path("~/.cache").expanduser()) / "guildhall"
+    return Environment(
+        api_keys=read("GUILDHALL_API_KEYS"),
+        api_keys_file=Path(keys_file).expanduser() if keys_file is not None else None,
+        url=read("GUILDHALL_URL"),
+        data_dir=Path(data_dir).expanduser().absolute() if data_dir is not None else default,
+        ray_address=read("RAY_ADDRESS"),
+    )

@@ -1,0 +1,329 @@
+"""The replica of an engine: vLLM behind Ray's LLMServer, answering sub-queries from its domains' indexes."""
+
+import asyncio
+import json
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import ray
+from ray import serve
+from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
+from ray.serve.llm import LLMConfig
+from ray.serve.llm.deployment import LLMServer
+from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest, ErrorResponse
+from vllm.entrypoints.serve.lora.protocol import UnloadLoRAAdapterRequest
+
+from deployments.engine_arguments import plan_engine_arguments
+from deployments.expert_call import (
+    ExpertEvent,
+    ExpertRequest,
+    Failed,
+    Finished,
+    ReplicaState,
+    Retrieved,
+    TextDelta,
+)
+from deployments.index_actor import NodeIndex
+from experts.errors import IndexUnavailable
+from experts.fleet import Engine
+from experts.prompt import Message, render_messages
+from retrieval.passage import SearchResult
+from router.question import Citation, Failure, Usage
+
+logger = logging.getLogger(__name__)
+
+# A streamed item pays Serve's way (about 2 ms on 2 cores), so text is gathered between items; Ray's own default is
+# 50 ms. The first item goes out at once.
+GATHER_S = 0.05
+
+
+@dataclass(slots=True)
+class _ServedDomain:
+    """What the replica holds for one domain: model id per variant, and its index on this node."""
+
+    model_ids: dict[str, str]
+    index: NodeIndex | None
+    passages: int
+
+
+class ExpertServer(LLMServer):
+    """Ray's LLM server that also knows the domains of its engine: their adapters and their indexes on its node."""
+
+    async def __init__(self, llm_config: LLMConfig) -> None:
+        self._domains: dict[str, _ServedDomain] = {}
+        self._configuring = asyncio.Lock()
+        self._running = 0
+        self._requests: Counter[str] = Counter()
+        self._completion_tokens: Counter[str] = Counter()
+        self._started_at = time.monotonic()
+        await super().__init__(llm_config)
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Bring adapters and indexes to what `plan_serve_config` wrote; what did not change is left alone."""
+        async with self._configuring:
+            wanted: dict[str, Any] = user_config["domains"]
+            served: dict[str, _ServedDomain] = {}
+            for name, settings in wanted.items():
+                model_ids = {
+                    variant: await self._load_adapter(name, variant, adapter)
+                    for variant, adapter in settings["adapters"].items()
+                }
+                index = await self._open_index(user_config["fleet"], name, settings["index"])
+                passages = settings["index"]["passages"] if settings["index"] else 0
+                served[name] = _ServedDomain(model_ids, index, passages)
+            before, self._domains = self._domains, served
+            await self._release(before)
+
+    async def _load_adapter(self, domain: str, variant: str, adapter: str | None) -> str:
+        """The id under which the engine answers for a variant; loads the adapter if it is not there yet."""
+        if adapter is None:
+            return str(self._llm_config.model_id)
+        # The id names the folder too, so that a new folder is a new adapter and requests under way keep the old one.
+        model_id = f"{domain}-{variant}-{sha256(adapter.encode()).hexdigest()[:8]}"
+        await self.engine.resolve_lora(
+            DiskMultiplexConfig(model_id=model_id, local_path=adapter, lora_assigned_int_id=1, max_total_tokens=None)
+        )
+        return model_id
+
+    async def _open_index(self, fleet: str, domain: str, settings: Mapping[str, Any] | None) -> NodeIndex | None:
+        if settings is None:
+            return None
+        held = self._domains.get(domain)
+        if held is not None and held.index is not None and held.index.version == settings["version"]:
+            return held.index
+        index = NodeIndex(fleet, domain, settings["root"], settings["version"])
+        await index.open()
+        return index
+
+    async def _release(self, before: Mapping[str, _ServedDomain]) -> None:
+        """Give back what the domains before held and the present ones do not."""
+        indexes = {id(domain.index) for domain in self._domains.values()}
+        model_ids = {model_id for domain in self._domains.values() for model_id in domain.model_ids.values()}
+        model_ids.add(str(self._llm_config.model_id))
+        for domain in before.values():
+            if domain.index is not None and id(domain.index) not in indexes:
+                await domain.index.close()
+            for model_id in set(domain.model_ids.values()) - model_ids:
+                await self.engine._oai_models.unload_lora_adapter(UnloadLoRAAdapterRequest(lora_name=model_id))
+
+    async def answer(self, request: ExpertRequest) -> AsyncIterator[list[ExpertEvent]]:
+        """Events of one answer, each item all that has gathered since the one before."""
+        self._running += 1
+        self._requests[request.domain] += 1
+        try:
+            async for events in _gather(self._answer(request), GATHER_S):
+                yield events
+        finally:
+            self._running -= 1
+
+    async def _answer(self, request: ExpertRequest) -> AsyncIterator[ExpertEvent]:
+        started = time.perf_counter()
+        domain = self._domains.get(request.domain)
+        if domain is None or request.variant not in domain.model_ids:
+            message = f"variant '{request.domain}/{request.variant}' is not served here; the fleet is changing, retry"
+            yield Failed(Failure("expert_unavailable", message, retryable=True))
+            return
+        result = SearchResult((), "")
+        if domain.index is not None and request.vector is not None:
+            try:
+                result = await domain.index.search(request.vector, domain.passages)
+            except IndexUnavailable as error:
+                yield Failed(Failure("index_unavailable", str(error), retryable=True))
+                return
+        retrieved = time.perf_counter()
+        yield Retrieved(_number_citations(request.domain, result), retrieved - started)
+        chat = _build_chat_request(request, result, domain.model_ids[request.variant])
+        first_token: float | None = None
+        finish_reason = "stop"
+        usage = Usage()
+        async for item in self.engine.chat(chat):
+            if isinstance(item, ErrorResponse):
+                yield _observe_engine_error(item)
+                return
+            for chunk in _parse_chunks(item):
+                if "error" in chunk:
+                    yield Failed(Failure("engine_error", str(chunk["error"].get("message")), retryable=True))
+                    return
+                for choice in chunk["choices"]:
+                    text = choice["delta"].get("content") or ""
+                    finish_reason = choice.get("finish_reason") or finish_reason
+                    if text:
+                        first_token = first_token or time.perf_counter()
+                        yield TextDelta(text)
+                if chunk.get("usage"):
+                    usage = Usage(chunk["usage"]["prompt_tokens"], chunk["usage"]["completion_tokens"])
+        ended = time.perf_counter()
+        self._completion_tokens[request.domain] += usage.completion_tokens
+        timings = {
+            "retrieve": retrieved - started,
+            "first_token": (first_token or ended) - started,
+            "generate": ended - retrieved,
+        }
+        yield Finished("length" if finish_reason == "length" else "stop", usage, timings)
+
+    async def complete(self, body: dict[str, Any], domain: str, variant: str) -> AsyncIterator[dict[str, Any]]:
+        """OpenAI completions of a raw prompt: one body, or one per chunk where the body asks for a stream."""
+        model_id = self._domains[domain].model_ids[variant]
+        self._running += 1
+        self._requests[domain] += 1
+        try:
+            async for item in self.engine.completions(CompletionRequest(**{**body, "model": model_id})):
+                if isinstance(item, str):
+                    for chunk in _parse_chunks(item):
+                        yield chunk
+                else:
+                    yield item.model_dump(mode="json")
+        finally:
+            self._running -= 1
+
+    async def observe(self) -> ReplicaState:
+        """What this replica is and has done, for status and readiness."""
+        context = ray.get_runtime_context()
+        return ReplicaState(
+            engine=str(self._llm_config.model_id),
+            replica=serve.get_replica_context().replica_id.unique_id,
+            node=context.get_node_id(),
+            running=self._running,
+            requests=dict(self._requests),
+            completion_tokens=dict(self._completion_tokens),
+            index_versions={
+                name: domain.index.version for name, domain in self._domains.items() if domain.index is not None
+            },
+            uptime_s=time.monotonic() - self._started_at,
+        )
+
+
+async def _gather(events: AsyncIterator[ExpertEvent], interval_s: float) -> AsyncIterator[list[ExpertEvent]]:
+    """Items of all events that came within an interval; the first text goes out at once, so does the end.
+
+    Closing this iterator closes `events` too, which ends the generation.
+    """
+    buffer: list[ExpertEvent] = []
+    ready = asyncio.Event()
+    text_seen = False
+
+    async def read() -> None:
+        async for event in events:
+            buffer.append(event)
+            ready.set()
+
+    reading = asyncio.ensure_future(read())
+    reading.add_done_callback(lambda _: ready.set())
+    try:
+        while True:
+            await ready.wait()
+            ready.clear()
+            batch = _merge_text(buffer)
+            buffer.clear()
+            if batch:
+                yield batch
+            if reading.done() and not buffer:
+                reading.result()
+                return
+            if text_seen:
+                await asyncio.wait((reading,), timeout=interval_s)
+            text_seen = text_seen or any(isinstance(event, TextDelta) for event in batch)
+    finally:
+        if not reading.done():
+            reading.cancel()
+            await asyncio.gather(reading, return_exceptions=True)
+        close = getattr(events, "aclose", None)
+        if close is not None:
+            await close()
+
+
+def _merge_text(events: list[ExpertEvent]) -> list[ExpertEvent]:
+    merged: list[ExpertEvent] = []
+    for event in events:
+        if isinstance(event, TextDelta) and merged and isinstance(merged[-1], TextDelta):
+            merged[-1] = TextDelta(merged[-1].text + event.text)
+        else:
+            merged.append(event)
+    return merged
+
+
+def _number_citations(domain: str, result: SearchResult) -> tuple[Citation, ...]:
+    return tuple(
+        Citation(
+            number=number,
+            domain=domain,
+            title=hit.passage.title,
+            source=hit.passage.source,
+            text=hit.passage.text,
+            score=hit.score,
+            version=result.version,
+        )
+        for number, hit in enumerate(result.hits, start=1)
+    )
+
+
+def _build_chat_request(request: ExpertRequest, result: SearchResult, model_id: str) -> ChatCompletionRequest:
+    turns: list[Message] = [{"role": turn.role, "content": turn.text} for turn in request.turns]
+    messages = [*turns, *render_messages(request.text, [hit.passage for hit in result.hits])]
+    sampling = request.sampling
+    settings = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "seed": sampling.seed,
+        "stop": list(sampling.stop) or None,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "response_format": dict(sampling.response_format) if sampling.response_format else None,
+    }
+    return ChatCompletionRequest(
+        model=model_id,
+        messages=messages,
+        max_completion_tokens=sampling.max_tokens,
+        stream=True,
+        stream_options={"include_usage": True},
+        request_id=request.request_id,
+        **{name: value for name, value in settings.items() if value is not None},
+    )
+
+
+def _parse_chunks(item: str) -> list[dict[str, Any]]:
+    """The JSON bodies of server-sent events."""
+    bodies = [line.removeprefix("data: ") for line in item.splitlines() if line.startswith("data: ")]
+    return [json.loads(body) for body in bodies if body != "[DONE]"]
+
+
+def _observe_engine_error(item: ErrorResponse) -> Failed:
+    error = item.error
+    status = int(error.code) if str(error.code).isdigit() else 500
+    if 400 <= status < 500:
+        return Failed(Failure("invalid_request", error.message, retryable=False), status=status, param=error.param)
+    return Failed(Failure("engine_error", error.message, retryable=True))
+
+
+def bind_expert(name: str, engine: Engine, gpu_type: str | None) -> serve.Application:
+    """The Serve application of one engine, with bounds on everything that Ray's LLM defaults leave unbounded."""
+    arguments = plan_engine_arguments(engine, gpu_type)
+    llm_config = LLMConfig(
+        model_loading_config={"model_id": name, "model_source": engine.model},
+        engine_kwargs=arguments.engine_kwargs,
+        accelerator_type=arguments.accelerator_type,
+        accelerator_config={"kind": arguments.accelerator_kind},
+        placement_group_config={"bundle_per_worker": arguments.bundle_per_worker},
+        runtime_env={"env_vars": arguments.env_vars},
+        log_engine_metrics=False,
+        deployment_config={
+            "ray_actor_options": {"num_cpus": 0},
+            "max_ongoing_requests": engine.max_in_flight,
+            "max_queued_requests": engine.max_queued,
+            "autoscaling_config": {
+                "min_replicas": engine.replicas.min,
+                "max_replicas": engine.replicas.max,
+                "initial_replicas": max(engine.replicas.min, 0),
+                "target_ongoing_requests": engine.replicas.target_in_flight,
+            },
+            "health_check_period_s": 5,
+            "graceful_shutdown_timeout_s": 20,
+        },
+    )
+    options = ExpertServer.get_deployment_options(llm_config) | {"name": "Expert"}
+    return serve.deployment(ExpertServer, **options).bind(llm_config=llm_config)

@@ -1,0 +1,151 @@
+"""An expert replica's way to its domain's index: the index actor on the replica's own node."""
+
+import asyncio
+import logging
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import ray
+from ray.exceptions import RayError, RayTaskError
+
+from deployments.index_actor import RENEW_S, IndexActorReport, join_index_actor
+from experts.errors import GuildhallError, IndexUnavailable
+from retrieval.passage import SearchResult
+
+logger = logging.getLogger(__name__)
+
+# An actor that was killed answers again after 1.4 s on two idle cores; a busy node gets ten times that.
+SEARCH_DEADLINE_S = 15.0
+# The first start of a large index reads and checks all its files.
+OPEN_DEADLINE_S = 120.0
+REJOIN_PAUSE_S = 0.1
+
+
+class NodeIndex:
+    """The index of one domain, as one replica uses it: open, search, close, on one event loop.
+
+    Every call goes to the index actor of this node and finds, awaits or creates it again when it is gone.
+    """
+
+    def __init__(self, fleet: str, domain: str, root: Path, version: str) -> None:
+        self.version = version
+        self._fleet = fleet
+        self._domain = domain
+        self._root = str(root)
+        self._holder = uuid.uuid4().hex
+        self._node_id = ""
+        self._actor: ray.actor.ActorHandle | None = None
+        self._joining = asyncio.Lock()
+        self._renewal: asyncio.Task[None] | None = None
+
+    async def open(self, deadline_s: float = OPEN_DEADLINE_S) -> IndexActorReport:
+        """Create or join the actor on this node, wait until the version is open there, and keep it from then on.
+
+        Raises IndexDamaged, or IndexUnavailable when the actor is not ready in time.
+        """
+        self._node_id = ray.get_runtime_context().get_node_id()
+        await self._open(self.version, deadline_s)
+        self._renewal = asyncio.create_task(self._renew(), name=f"index lease {self._domain}")
+        return await self.observe()
+
+    async def search(
+        self, vector: npt.NDArray[np.float32], k: int, deadline_s: float = SEARCH_DEADLINE_S
+    ) -> SearchResult:
+        """The k nearest passages, all from one version, found on this node.
+
+        Raises IndexUnavailable when the actor does not answer in time, ConfigurationError for a vector of another
+        encoder.
+        """
+        result: SearchResult = await self._call("search", (self._root, self.version, vector, k), deadline_s)
+        return result
+
+    async def swap(self, version: str, deadline_s: float = OPEN_DEADLINE_S) -> None:
+        """Search another version from now on; searches under way finish in the one they began with.
+
+        Searches go on in the old version until the new one is open, and stay there when it cannot be opened.
+        """
+        await self._open(version, deadline_s)
+        self.version = version
+
+    async def observe(self, deadline_s: float = SEARCH_DEADLINE_S) -> IndexActorReport:
+        """What this node's actor reports of itself."""
+        report: IndexActorReport = await self._call("observe", (), deadline_s)
+        return report
+
+    async def close(self) -> None:
+        """Give the lease back; the actor ends when it was the last. Never raises for an actor that is gone."""
+        renewal, self._renewal = self._renewal, None
+        if renewal is not None:
+            renewal.cancel()
+            await asyncio.gather(renewal, return_exceptions=True)
+        actor, self._actor = self._actor, None
+        if actor is not None:
+            try:
+                await asyncio.wait_for(actor.release.remote(self._holder), RENEW_S)
+            except (RayError, TimeoutError):
+                logger.info("index actor of domain '%s' was gone before its lease was given back", self._domain)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            try:
+                version = self.version
+                report = await self._call("hold", (self._holder, self._root, version), SEARCH_DEADLINE_S)
+                if version not in report.versions:  # The actor was restarted and nobody has searched since.
+                    await self._open(version, OPEN_DEADLINE_S)
+            except GuildhallError as error:
+                logger.warning("lease on the index of domain '%s' not renewed: %s", self._domain, error)
+            except Exception:  # The task's edge: a lease must outlive whatever one renewal ran into.
+                logger.exception("lease on the index of domain '%s' not renewed", self._domain)
+
+    async def _open(self, version: str, deadline_s: float) -> None:
+        await self._call("open", (self._root, version), deadline_s)
+
+    async def _call(self, method: str, arguments: tuple[object, ...], deadline_s: float) -> Any:
+        """Call the actor until it answers, joining it again each time it has ended."""
+        observed = "it did not answer"
+        joined = 0
+        try:
+            async with asyncio.timeout(deadline_s):
+                while True:
+                    actor = self._actor
+                    try:
+                        if actor is None:
+                            joined += 1
+                            actor = await self._join()
+                        return await getattr(actor, method).remote(*arguments)
+                    except RayTaskError:
+                        raise
+                    except (RayError, ValueError) as error:
+                        # Ray itself repeats a call to an actor that it restarts; this one has ended, or its name is
+                        # between two owners (ValueError).
+                        observed = str(error).strip().split("\n", 1)[0]
+                        if self._actor is actor:
+                            self._actor = None
+                        await asyncio.sleep(REJOIN_PAUSE_S)
+        except RayTaskError as error:
+            if isinstance(error.cause, Exception):
+                raise error.cause from None
+            raise
+        except TimeoutError:
+            raise IndexUnavailable(
+                f"index actor of domain '{self._domain}' on node {self._node_id}: no answer to {method} in "
+                f"{deadline_s:g} s, joined {joined} times, last observed: {observed}; retry, and read the actor's log "
+                f"if it goes on"
+            ) from None
+
+    async def _join(self) -> ray.actor.ActorHandle:
+        async with self._joining:  # One call finds the actor again, the others wait for it.
+            if self._actor is None:
+                actor = await asyncio.to_thread(join_index_actor, self._fleet, self._domain, self._node_id)
+                report: IndexActorReport = await actor.hold.remote(self._holder, self._root, self.version)
+                if report.node_id != self._node_id:
+                    raise IndexUnavailable(
+                        f"index actor of domain '{self._domain}' runs on node {report.node_id}, its replica on "
+                        f"{self._node_id}; passages must not cross nodes, restart the replica"
+                    )
+                self._actor = actor
+            return self._actor

@@ -1,0 +1,128 @@
+"""The gateway's way to experts over Ray Serve handles: Ray's exceptions become failures that a user can read."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from ray import serve
+from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from deployments.expert_call import ExpertEvent, ExpertRequest, Failed, ReplicaState
+from experts.errors import ExpertUnavailable, Overloaded
+from experts.fleet import Fleet
+from router.question import Failure
+
+logger = logging.getLogger(__name__)
+
+# An expert's first event comes before it generates, so silence means that no replica took the sub-query. Ten times the
+# promised time to first token separates a long queue from a dead expert.
+SILENCE_FACTOR = 10
+OBSERVE_TIMEOUT_S = 5
+
+
+class ServeExperts:
+    """`deployments.expert_call.Experts` over the fleet's Serve applications."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._handles: dict[str, DeploymentHandle] = {}
+
+    def _handle(self, engine: str) -> DeploymentHandle:
+        if engine not in self._handles:
+            self._handles[engine] = serve.get_deployment_handle("Expert", engine, _check_exists=False)
+        return self._handles[engine]
+
+    async def answer(self, request: ExpertRequest) -> AsyncIterator[ExpertEvent]:
+        """See `Experts.answer`."""
+        domain = self._fleet.domains[request.domain]
+        handle = self._handle(domain.variants[request.variant].engine)
+        response = handle.options(stream=True, method_name="answer").remote(request)
+        iterator = aiter(response)
+        finished = False
+        try:
+            timeout_s: float | None = SILENCE_FACTOR * domain.slo.ttft_s
+            while True:
+                events: list[ExpertEvent] = await asyncio.wait_for(anext(iterator), timeout_s)
+                timeout_s = None
+                for event in events:
+                    yield event
+        except StopAsyncIteration:
+            finished = True
+        except TimeoutError:
+            # Still waiting for a replica: `finally` takes it off the queue.
+            yield _fail(request, f"no replica took the sub-query within {timeout_s:g} s")
+        except BackPressureError:
+            finished = True
+            yield Failed(Failure("overloaded", _queue_full(request.domain), retryable=True), status=429)
+        except (RayError, RayServeException) as error:
+            finished = True
+            logger.warning("expert failed", extra={"request_id": request.request_id, "error": _first_line(error)})
+            yield _fail(request, _describe(error))
+        finally:
+            if not finished:
+                response.cancel()
+
+    async def complete(
+        self, domain: str, variant: str, body: Mapping[str, Any], request_id: str
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """See `Experts.complete`."""
+        handle = self._handle(self._fleet.domains[domain].variants[variant].engine)
+        response = handle.options(stream=True, method_name="complete").remote(dict(body), domain, variant)
+        finished = False
+        try:
+            async for item in response:
+                yield item
+            finished = True
+        except BackPressureError as error:
+            finished = True
+            raise Overloaded(_queue_full(domain)) from error
+        except (RayError, RayServeException) as error:
+            finished = True
+            logger.warning("expert failed", extra={"request_id": request_id, "error": _first_line(error)})
+            raise ExpertUnavailable(_failed(domain, _describe(error))) from error
+        finally:
+            if not finished:
+                response.cancel()
+
+    async def observe(self) -> tuple[ReplicaState, ...]:
+        """The state of every replica that answers in time; one that does not is missing."""
+        per_engine = await asyncio.gather(*(self._observe_engine(engine) for engine in self._fleet.engines))
+        return tuple(state for states in per_engine for state in states)
+
+    async def _observe_engine(self, engine: str) -> list[ReplicaState]:
+        try:
+            response = self._handle(engine).broadcast("observe")
+            states = await response.results_async(timeout_s=OBSERVE_TIMEOUT_S, return_exceptions=True)
+        except (TimeoutError, RayError, RayServeException):
+            return []
+        return [state for state in states if isinstance(state, ReplicaState)]
+
+
+def _fail(request: ExpertRequest, reason: str) -> Failed:
+    return Failed(Failure("expert_unavailable", _failed(request.domain, reason), retryable=True))
+
+
+def _failed(domain: str, reason: str) -> str:
+    return f"expert '{domain}' failed: {reason}; the request may be retried"
+
+
+def _queue_full(domain: str) -> str:
+    return f"the queue of domain '{domain}' is full; retry later or raise max_queued of its engine"
+
+
+def _describe(error: Exception) -> str:
+    """What a user may read of an exception: its kind, never a trace, an address or another user's text."""
+    if isinstance(error, RayActorError):
+        return "its replica died"
+    if isinstance(error, DeploymentUnavailableError):
+        return "it cannot be deployed at present"
+    if isinstance(error, RayTaskError):
+        return "its replica raised an error, which the log names"
+    return type(error).__name__
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1][:300] if str(error).strip() else type(error).__name__

@@ -1,0 +1,229 @@
+"""Words and clauses: which characters are quoted, what a word is, and whether a clause asks.
+
+Everything here looks ahead a bounded number of words, so that a question of any length is read in linear time.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+QUESTION_WORDS = frozenset("what which who whom whose when where why how what's who's where's when's how's".split())
+PREPOSITIONS = frozenset(
+    "in at on by for from to of with during until since under into near about between within per over after before "
+    "through against without inside outside".split()
+)
+AUXILIARIES = frozenset(
+    "is are was were am do does did can could will would shall should may might must has have had isn't aren't "
+    "wasn't weren't don't doesn't didn't can't couldn't won't wouldn't shouldn't".split()
+)
+MODALS = frozenset("do does did can could will would shall should may might must to".split())
+REQUESTS = frozenset(
+    "tell give list explain compute write show find describe calculate name state compare summarize summarise "
+    "translate convert define draft look count sort recommend suggest solve determine identify provide create generate "
+    "fix implement check say print draw estimate prove design refactor rewrite rephrase paraphrase proofread correct "
+    "classify extract outline evaluate answer help read report multiply add subtract divide".split()
+)
+TEXT_REQUESTS = frozenset(
+    "translate summarize summarise rewrite rephrase paraphrase proofread correct classify extract".split()
+)
+SUBJECTS = frozenset("i you he she it we they there this that these those one anyone someone everyone".split())
+DETERMINERS = frozenset(
+    "the a an my your his her its our their this that these those any some all each every both no another".split()
+)
+OPENERS = frozenset(
+    "and also then plus please so ok okay well hello hi hey but now next finally first second secondly third or "
+    "additionally moreover furthermore thanks kindly".split()
+)
+CONNECTIVES = frozenset("and also then plus but additionally".split())
+FUNCTION_WORDS = (
+    QUESTION_WORDS
+    | PREPOSITIONS
+    | AUXILIARIES
+    | SUBJECTS
+    | DETERMINERS
+    | OPENERS
+    | frozenset("me us him them be been being not as well if because than that's it's i'm i'd let same such".split())
+)
+
+_WORD = re.compile(r"\w+(?:[.'’\-]\w+)*")
+_LOOK_AHEAD = 12
+_KNOWING = (
+    ("i", "want", "to", "know"),
+    ("i", "would", "like", "to", "know"),
+    ("i'd", "like", "to", "know"),
+    ("i", "need", "to", "know"),
+    ("i", "wonder"),
+    ("i", "need"),
+    ("let", "me", "know"),
+    ("do", "you", "know"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A word at [start, end) of its text; `lower` is empty where the word is quoted, in code or in parentheses."""
+
+    text: str
+    start: int
+    end: int
+    lower: str
+
+    @property
+    def capitalised(self) -> bool:
+        """Whether it is written like a name."""
+        return self.text[0].isupper()
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How a clause asks: from word `first`; `head` is its question word, if it has one."""
+
+    kind: str
+    first: int
+    head: int | None
+    request: str | None = None
+
+
+def find_quoted(text: str) -> bytearray:
+    """One byte per character: 1 inside code, quotation marks or parentheses, delimiters included."""
+    quoted = bytearray(len(text))
+    unclosed: set[str] = set()
+    brackets: list[int] = []
+    pairs: list[tuple[int, int]] = []
+    position = 0
+    while position < len(text):
+        character = text[position]
+        closer = _closer_at(text, position)
+        if closer and closer not in unclosed:
+            end = text.find(closer, position + len(closer))
+            if end >= 0:
+                end += len(closer)
+                quoted[position:end] = b"\x01" * (end - position)
+                position = end
+                continue
+            unclosed.add(closer)
+            if closer == "```":
+                quoted[position:] = b"\x01" * (len(text) - position)
+                break
+        if character in "([{":
+            brackets.append(position)
+        elif character in ")]}" and brackets:
+            pairs.append((brackets.pop(), position + 1))
+        position += 1
+    covered = 0
+    for start, end in sorted(pairs):
+        if end > covered:
+            start = max(start, covered)
+            quoted[start:end] = b"\x01" * (end - start)
+            covered = end
+    return quoted
+
+
+def _closer_at(text: str, position: int) -> str | None:
+    """What closes the quotation that opens here, if one does."""
+    character = text[position]
+    if character == "`":
+        return "```" if text.startswith("```", position) else "`"
+    if character == "“":
+        return "”"
+    if character == "«":
+        return "»"
+    if character == '"' and (position == 0 or not text[position - 1].isalnum()):
+        return '"'
+    return None
+
+
+def read_words(text: str, quoted: bytearray | None = None) -> list[Word]:
+    """The words of a text in order."""
+    mask = find_quoted(text) if quoted is None else quoted
+    return [
+        Word(
+            found.group(),
+            found.start(),
+            found.end(),
+            "" if mask[found.start()] else found.group().lower().replace("’", "'"),
+        )
+        for found in _WORD.finditer(text)
+    ]
+
+
+def read_asking(words: Sequence[Word], first: int, end: int) -> Asking | None:
+    """How the clause of words [first, end) asks, or None for one that does not."""
+    end = min(end, first + _LOOK_AHEAD * 2)
+    start = first
+    while start < end and start - first < 6 and words[start].lower in OPENERS:
+        start += 1
+    if start >= end:
+        return None
+    word = words[start].lower
+    following = words[start + 1].lower if start + 1 < end else ""
+    if word in QUESTION_WORDS:
+        return Asking("question", start, start)
+    if word in PREPOSITIONS and following in QUESTION_WORDS:
+        return Asking("question", start, start + 1)
+    for phrase in _KNOWING:
+        if tuple(w.lower for w in words[start : min(end, start + len(phrase))]) == phrase:
+            return Asking("request", start, _embedded_head(words, start + len(phrase), end), "know")
+    if word in AUXILIARIES and (following or start + 1 < end):
+        if following == "you":
+            verb = next((at for at in range(start + 2, min(start + 4, end)) if words[at].lower in REQUESTS), None)
+            if verb is not None:
+                return Asking("request", start, _embedded_head(words, verb + 1, end), words[verb].lower)
+        return Asking("question", start, None)
+    if word in REQUESTS and start + 1 < end:
+        return Asking("request", start, _embedded_head(words, start + 1, end), word)
+    return _read_opened(words, start, end)
+
+
+def _read_opened(words: Sequence[Word], start: int, end: int) -> Asking | None:
+    """A question after an adverbial: 'In Q3 2025, what was ...'."""
+    if words[start].lower not in PREPOSITIONS:
+        return None
+    for at in range(start + 2, min(start + _LOOK_AHEAD, end)):
+        if words[at].lower in QUESTION_WORDS and words[at].start - words[at - 1].end >= 2:
+            return Asking("question", start, at)
+    return None
+
+
+def _embedded_head(words: Sequence[Word], start: int, end: int) -> int | None:
+    """The question word right after 'tell me' and the like."""
+    return next((at for at in range(start, min(start + 3, end)) if words[at].lower in QUESTION_WORDS), None)
+
+
+def continues_asking(
+    words: Sequence[Word], start: int, end: int, before: Asking, embedded: str | None, modal: bool, comma: bool
+) -> bool:
+    """Whether a connective before words [start, end) joins another clause that asks.
+
+    `before` is how the clause in front asks; `embedded` is the last question word inside it after its head ('the
+    firm which ...') and `modal` says whether it has a verb that could govern another ('how do I read and write').
+    """
+    while start < end and words[start].lower in OPENERS:
+        start += 1
+    if end - start < 3 or any(word.lower in _SHARED for word in words[start : min(end, start + _LOOK_AHEAD)]):
+        return False
+    word, following = words[start].lower, words[start + 1]
+    if word in PREPOSITIONS and following.lower in QUESTION_WORDS:
+        return embedded is None or (comma and embedded != following.lower)
+    if word in QUESTION_WORDS:
+        if embedded is not None and (embedded == word or not comma):
+            return False
+        if word in ("when", "where", "why"):
+            return following.lower in AUXILIARIES or (before.kind == "request" and before.head is not None)
+        return True
+    if word in AUXILIARIES:
+        if following.lower in ("i", "you", "he", "she", "it", "we", "they", "there"):
+            return True
+        plain = word not in ("do", "have", "had", "has") or comma
+        return plain and (following.lower in DETERMINERS or (following.capitalised and following.lower != ""))
+    if word in REQUESTS:
+        if following.lower in ("me", "us"):
+            return True
+        heads = following.lower in DETERMINERS | QUESTION_WORDS or following.capitalised or following.text[0].isdigit()
+        return comma and heads and (before.kind == "request" or not modal)
+    asking = read_asking(words, start, end)
+    return comma and asking is not None and asking.request == "know"
+
+
+_SHARED = frozenset("each both either neither latter former respectively".split())
+"""Words that bind a clause to the one before it: '..., and when should I use each?' is no question of its own."""

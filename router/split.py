@@ -1,0 +1,244 @@
+"""Splitting: one question at its joints, only where both sides ask."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from router.clause import (
+    CONNECTIVES,
+    DETERMINERS,
+    MODALS,
+    OPENERS,
+    PREPOSITIONS,
+    QUESTION_WORDS,
+    TEXT_REQUESTS,
+    Asking,
+    Word,
+    continues_asking,
+    find_quoted,
+    read_asking,
+    read_words,
+)
+
+DEFAULT_MAX_PARTS = 4
+SENTENCE_ENDS = ".?!…。？！؟"
+
+_END = re.compile(r"[.?!…。？！؟]+|\n")
+_BULLET = re.compile(r"[ \t]{0,20}(?:[-*•–]|\(?\d{1,3}[.)]|[a-zA-Z]\))[ \t]{1,20}")
+_NUMBER_DOT = re.compile(r"\s{0,20}\(?\d{1,3}")
+_ABBREVIATIONS = frozenset(
+    "e.g i.e mr mrs ms dr prof sr jr st vs inc ltd co corp no fig approx dept est etc cf al jan feb mar apr jun jul aug "
+    "sep sept oct nov dec vol pp ca a.m p.m u.s u.k".split()
+)
+_INTRODUCTION = frozenset(
+    "answer these the following questions question please two three four some several my i have here are both of all "
+    "and me help with".split()
+)
+_TEXT_NOUNS = frozenset("following this below text sentence sentences paragraph these".split())
+_LEADING = " \t\r\n,;:-–—*•"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a question: [start, end) of it, and what those characters ask when they stand alone."""
+
+    text: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    """Words [first, last) between two sentence ends or line breaks."""
+
+    start: int
+    end: int
+    first: int
+    last: int
+    terminal: str
+    bulleted: bool
+
+
+def split_question(text: str, max_parts: int = DEFAULT_MAX_PARTS) -> tuple[Part, ...]:
+    """The parts of a question in its order, never none; what exceeds `max_parts` is merged into the last.
+
+    Every word of a part comes from the question. A question that does not split is returned as it is, without the
+    space around it.
+    """
+    quoted = find_quoted(text)
+    words = read_words(text, quoted)
+    spans = _join_segments(_read_segments(text, words, quoted), words, text, quoted)
+    if len(spans) > max_parts:
+        spans = [*spans[: max_parts - 1], (spans[max_parts - 1][0], spans[-1][1])]
+    if len(spans) <= 1:
+        return (Part(text.strip() or text, 0, len(text)),)
+    parts = (Part(_tidy(text[start:end]), start, end) for start, end in spans)
+    return tuple(part for part in parts if part.text) or (Part(text.strip() or text, 0, len(text)),)
+
+
+def _read_segments(text: str, words: Sequence[Word], quoted: bytearray) -> Iterator[_Segment]:
+    """Sentences and lines in order, without those that have no word."""
+    start = at = 0
+    ends = [(found.start(), found.end()) for found in _END.finditer(text)]
+    for begin, end in [*ends, (len(text), len(text))]:
+        if begin < len(text) and (quoted[begin] or not _ends_sentence(text, start, begin, end, words, at)):
+            continue
+        bullet = _BULLET.match(text, start)
+        bulleted = bullet is not None and not quoted[start]
+        first = at
+        while at < len(words) and words[at].start < end:
+            at += 1
+        if bullet and bulleted and first < at and words[first].start < bullet.end():
+            first += 1
+        if first < at:
+            yield _Segment(start, end, first, at, text[begin:end][-1:].strip(), bulleted)
+        start = end
+
+
+def _ends_sentence(text: str, start: int, begin: int, end: int, words: Sequence[Word], at: int) -> bool:
+    """Whether the punctuation at [begin, end) ends a sentence that began at `start`."""
+    mark = text[begin:end]
+    if mark == "\n" or mark[-1] in "。？！؟":
+        return True
+    if end < len(text) and not text[end].isspace() and text[end] not in "\"')]”»":
+        return False
+    if mark != ".":
+        return True
+    if _NUMBER_DOT.fullmatch(text, start, begin):
+        return False
+    last = text[max(start, begin - 12) : begin].split()[-1:] or [""]
+    word = last[0].lower().lstrip("(\"'")
+    following = text[end : end + 24].lstrip()[:1]
+    if word in _ABBREVIATIONS:
+        return word in ("etc", "a.m", "p.m", "inc", "ltd", "co", "corp") and following.isupper()
+    return not (len(word) == 1 and word.isalpha() and last[0].isupper() and word != "i")
+
+
+def _join_segments(
+    segments: Iterator[_Segment], words: Sequence[Word], text: str, quoted: bytearray
+) -> list[tuple[int, int]]:
+    """The spans of the parts: each segment opens a part, carries on with one, or waits for the next that asks."""
+    spans: list[tuple[int, int]] = []
+    waiting: int | None = None
+    previous: _Segment | None = None
+    rest_is_text = False
+    for segment in segments:
+        asking = read_asking(words, segment.first, segment.last)
+        if spans and (rest_is_text or (previous and waiting is None and _carries_on(previous, segment, asking, words))):
+            spans[-1] = (spans[-1][0], segment.end)
+        elif _asks(segment, asking):
+            begin = segment.start if waiting is None else waiting
+            waiting = None
+            clauses = _split_clauses(segment, asking, words, text, quoted)
+            spans.append((begin, clauses[0][1]))
+            spans.extend(clauses[1:])
+            rest_is_text = _introduces_text(segment, asking, words, text)
+        elif waiting is None and not _is_introduction(segment, words, text):
+            waiting = segment.start
+        previous = segment
+    if waiting is not None:
+        end = previous.end if previous else len(text)
+        spans = [*spans[:-1], (spans[-1][0], end)] if spans else [(0, len(text))]
+    return spans
+
+
+def _asks(segment: _Segment, asking: Asking | None) -> bool:
+    length = segment.last - segment.first
+    if asking is None:
+        return segment.terminal in ("?", "？", "؟") and length >= 2
+    return length >= 2
+
+
+def _carries_on(previous: _Segment, segment: _Segment, asking: Asking | None, words: Sequence[Word]) -> bool:
+    """Whether a line is the rest of the line before, which had no end: wrapped text, not a new question."""
+    if previous.terminal:
+        return False
+    last = words[previous.last - 1].lower
+    unfinished = last in PREPOSITIONS or last in DETERMINERS or previous.last - previous.first < 3
+    if segment.bulleted:
+        return asking is None and segment.terminal not in ("?", "？", "؟")
+    return asking is None or unfinished
+
+
+def _introduces_text(segment: _Segment, asking: Asking | None, words: Sequence[Word], text: str) -> bool:
+    """Whether what follows is the text to work on: 'Translate the following sentences: ...'."""
+    if asking is None or asking.request not in TEXT_REQUESTS:
+        return False
+    ends_open = text[segment.start : segment.end].rstrip()[-1:] == ":"
+    return ends_open or any(word.lower in _TEXT_NOUNS for word in words[segment.first : segment.last])
+
+
+def _is_introduction(segment: _Segment, words: Sequence[Word], text: str) -> bool:
+    """Whether a segment only announces the questions: 'Please answer the following:'."""
+    announces = text[segment.start : segment.end].rstrip()[-1:] in (":", ".")
+    return announces and all(word.lower in _INTRODUCTION for word in words[segment.first : segment.last])
+
+
+def _split_clauses(
+    segment: _Segment, asking: Asking | None, words: Sequence[Word], text: str, quoted: bytearray
+) -> list[tuple[int, int]]:
+    """The spans of the asking clauses of one sentence."""
+    spans: list[tuple[int, int]] = []
+    start, first = segment.start, segment.first
+    embedded: str | None = None
+    modal = False
+    at = segment.first
+    while at < segment.last and asking is not None:
+        word = words[at].lower
+        gap = text[words[at - 1].end : words[at].start] if at > segment.first else ""
+        comma = any(mark in gap for mark in ",;") and not quoted[words[at - 1].end]
+        joint = _connective_length(words, at, segment.last, comma) if gap else 0
+        if at - first >= 3 and (joint or (comma and ";" in gap)):
+            following = _skip_openers(words, at + joint, segment.last)
+            strong = comma or joint == 3 or word == "plus"
+            if continues_asking(words, following, segment.last, asking, embedded, modal, strong):
+                spans.append((start, words[at - 1].end))
+                start, first = words[at - 1].end, following
+                asking = read_asking(words, following, segment.last)
+                embedded, modal, at = None, False, following
+                continue
+        if word in QUESTION_WORDS and (asking.head is None or at > asking.head):
+            embedded = word
+        modal = modal or word in MODALS
+        at += 1
+    return [*spans, (start, segment.end)]
+
+
+def _connective_length(words: Sequence[Word], at: int, end: int, comma: bool) -> int:
+    """How many words the connective at `at` has; 0 for none."""
+    word = words[at].lower
+    if word == "as" and [w.lower for w in words[at : min(end, at + 3)]] == ["as", "well", "as"]:
+        return 3
+    if word in ("then", "also", "but") and not comma:
+        return 0
+    return 1 if word in CONNECTIVES else 0
+
+
+def _skip_openers(words: Sequence[Word], at: int, end: int) -> int:
+    while at < end and words[at].lower in OPENERS:
+        at += 1
+    return at
+
+
+_TRIMMED = re.compile(r"(?:and|also|then|plus|but|additionally|or|as well as)\b[,\s]{0,8}", re.IGNORECASE)
+
+
+def _tidy(text: str) -> str:
+    """A part without the words that joined it to the one before, and with an end."""
+    tidy = text.strip().lstrip(_LEADING)
+    bullet = _BULLET.match(tidy)
+    if bullet:
+        tidy = tidy[bullet.end() :]
+    for _ in range(3):
+        found = _TRIMMED.match(tidy)
+        if not found or found.end() == len(tidy) or not read_asking(read_words(tidy[:400]), 0, 40):
+            break
+        tidy = tidy[found.end() :].lstrip(_LEADING)
+    tidy = tidy.rstrip(" \t\r\n,;:")
+    if not tidy or tidy[-1] in SENTENCE_ENDS or tidy.endswith("```"):
+        return tidy
+    words = read_words(tidy[:400])
+    asking = read_asking(words, 0, len(words))
+    if asking is None:
+        return tidy
+    return tidy + ("?" if asking.kind == "question" else ".")
