@@ -73,7 +73,8 @@ def _read_private(path: Path) -> str:
         mode = path.stat().st_mode
         if mode & stat.S_IROTH:
             raise ConfigurationError(
-                f"{path} holds API keys and everybody may read it (mode {stat.S_IMODE(mode):04o}); run: chmod 600 {path}"
+                f"{path} holds API keys and everybody may read it (mode {stat.S_IMODE(mode):04o}); "
+                f"run: chmod 600 {path}"
             )
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -79,9 +79,7 @@ class ChatBodies:
     model: str
     created: int
 
-    def completion(
-        self, text: str, finish_reason: str, usage: Usage, guildhall: Mapping[str, Any]
-    ) -> dict[str, Any]:
+    def completion(self, text: str, finish_reason: str, usage: Usage, guildhall: Mapping[str, Any]) -> dict[str, Any]:
         """The body of an answer that is not streamed."""
         message = {"role": "assistant", "content": text, "refusal": None}
         return {
@@ -129,7 +127,9 @@ def describe_embeddings(
     data = []
     for index, vector in enumerate(vectors):
         encoded = (
-            base64.b64encode(vector.astype("<f4").tobytes()).decode() if encoding_format == "base64" else vector.tolist()
+            base64.b64encode(vector.astype("<f4").tobytes()).decode()
+            if encoding_format == "base64"
+            else vector.tolist()
         )
         data.append({"object": "embedding", "index": index, "embedding": encoded})
     return {"object": "list", "data": data, "model": model, "usage": {"prompt_tokens": 0, "total_tokens": 0}}

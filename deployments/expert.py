@@ -12,10 +12,11 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.llm._internal.serve.core.configs.llm_config import DiskMultiplexConfig
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
-from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest, ErrorResponse
+from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 from vllm.entrypoints.serve.lora.protocol import UnloadLoRAAdapterRequest
 
 from deployments.engine_arguments import plan_engine_arguments
@@ -28,9 +29,9 @@ from deployments.expert_call import (
     Retrieved,
     TextDelta,
 )
-from deployments.index_actor import NodeIndex
+from deployments.node_index import NodeIndex
 from experts.errors import IndexUnavailable
-from experts.fleet import Engine
+from experts.fleet import Engine, is_path
 from experts.prompt import Message, render_messages
 from retrieval.passage import SearchResult
 from router.question import Citation, Failure, Usage
@@ -40,6 +41,13 @@ logger = logging.getLogger(__name__)
 # A streamed item pays Serve's way (about 2 ms on 2 cores), so text is gathered between items; Ray's own default is
 # 50 ms. The first item goes out at once.
 GATHER_S = 0.05
+
+
+class SkipDownload(CallbackBase):
+    """Leaves out Ray's download step, which starts a process with all of vLLM to find that a local folder is local."""
+
+    async def on_before_node_init(self) -> None:
+        self.ctx.run_init_node = False
 
 
 @dataclass(slots=True)
@@ -142,8 +150,8 @@ class ExpertServer(LLMServer):
         finish_reason = "stop"
         usage = Usage()
         async for item in self.engine.chat(chat):
-            if isinstance(item, ErrorResponse):
-                yield _observe_engine_error(item)
+            if not isinstance(item, str):
+                yield _observe_engine_error(item.error)
                 return
             for chunk in _parse_chunks(item):
                 if "error" in chunk:
@@ -205,7 +213,6 @@ async def _gather(events: AsyncIterator[ExpertEvent], interval_s: float) -> Asyn
     """
     buffer: list[ExpertEvent] = []
     ready = asyncio.Event()
-    text_seen = False
 
     async def read() -> None:
         async for event in events:
@@ -225,9 +232,8 @@ async def _gather(events: AsyncIterator[ExpertEvent], interval_s: float) -> Asyn
             if reading.done() and not buffer:
                 reading.result()
                 return
-            if text_seen:
+            if any(isinstance(event, TextDelta) for event in batch):
                 await asyncio.wait((reading,), timeout=interval_s)
-            text_seen = text_seen or any(isinstance(event, TextDelta) for event in batch)
     finally:
         if not reading.done():
             reading.cancel()
@@ -292,8 +298,8 @@ def _parse_chunks(item: str) -> list[dict[str, Any]]:
     return [json.loads(body) for body in bodies if body != "[DONE]"]
 
 
-def _observe_engine_error(item: ErrorResponse) -> Failed:
-    error = item.error
+def _observe_engine_error(error: Any) -> Failed:
+    """What vLLM refused, as data; `error` is the body of OpenAI's error object."""
     status = int(error.code) if str(error.code).isdigit() else 500
     if 400 <= status < 500:
         return Failed(Failure("invalid_request", error.message, retryable=False), status=status, param=error.param)
@@ -303,6 +309,7 @@ def _observe_engine_error(item: ErrorResponse) -> Failed:
 def bind_expert(name: str, engine: Engine, gpu_type: str | None) -> serve.Application:
     """The Serve application of one engine, with bounds on everything that Ray's LLM defaults leave unbounded."""
     arguments = plan_engine_arguments(engine, gpu_type)
+    callback = {"callback_config": {"callback_class": SkipDownload}} if is_path(engine.model) else {}
     llm_config = LLMConfig(
         model_loading_config={"model_id": name, "model_source": engine.model},
         engine_kwargs=arguments.engine_kwargs,
@@ -311,6 +318,7 @@ def bind_expert(name: str, engine: Engine, gpu_type: str | None) -> serve.Applic
         placement_group_config={"bundle_per_worker": arguments.bundle_per_worker},
         runtime_env={"env_vars": arguments.env_vars},
         log_engine_metrics=False,
+        **callback,
         deployment_config={
             "ray_actor_options": {"num_cpus": 0},
             "max_ongoing_requests": engine.max_in_flight,

@@ -26,8 +26,8 @@ from deployments.in_flight import InFlight
 from deployments.logs import log_event, logger
 from experts.errors import DeadlineExceeded, ExpertUnavailable, GuildhallError
 from experts.fleet import Domain
-from router.explain import complete_sub_query, missing_needs
 from router.question import Citation, Failure, Plan, SubAnswer, SubQuery, SubQueryId, Turn, Usage, Vector
+from router.reference import complete_sub_query, missing_needs
 
 # Text of a later part waits here while an earlier one is sent. An answer of 256 tokens has about 1,000 characters, so
 # only a very long answer ever makes its expert wait.
@@ -175,7 +175,9 @@ class FanOut:
             if isinstance(last, Finished):
                 finished = last
             else:
-                failed = FailedPart(last.failure, last.status, last.param or ("messages" if last.status == 400 else None))
+                failed = FailedPart(
+                    last.failure, last.status, last.param or ("messages" if last.status == 400 else None)
+                )
         except GuildhallError as error:
             failed = fail_part(error)
         except Exception as error:  # noqa: BLE001 - an adapter's mistake costs one part, never the whole answer

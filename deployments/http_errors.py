@@ -146,7 +146,9 @@ def fail_part(error: GuildhallError) -> FailedPart:
     return FailedPart(Failure(line.code, str(error), line.retryable), line.status, param)
 
 
-def _build_reply(line: HttpError, message: str, param: str | None, headers: Mapping[str, str] | None = None) -> ErrorReply:
+def _build_reply(
+    line: HttpError, message: str, param: str | None, headers: Mapping[str, str] | None = None
+) -> ErrorReply:
     sent = dict(headers or {})
     if line.retry_after_s is not None:
         sent["retry-after"] = str(line.retry_after_s)

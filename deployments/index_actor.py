@@ -18,7 +18,6 @@ from typing import TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 import ray
-from ray.actor import exit_actor
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from retrieval.index import OpenIndex, open_index
@@ -93,12 +92,6 @@ class IndexActor:
     def observe(self) -> IndexActorReport:
         return self._report()
 
-    @_never_behind_a_search
-    def end_if_unheld(self) -> None:
-        """End for good unless somebody came since; Ray does not restart an actor that ends itself."""
-        if self._drop_stale():
-            exit_actor()
-
     def _index(self, root: str, version: str) -> OpenIndex:
         key = (root, version)
         with self._lock:
@@ -125,8 +118,9 @@ class IndexActor:
         while True:
             time.sleep(WATCH_S)
             if self._drop_stale():
-                # An actor can only end from within one of its own tasks.
-                itself.end_if_unheld.remote()
+                # exit_actor() would not do: under max_task_retries its process stays until the task that called it has
+                # been retried. A holder that comes in this moment finds the actor dead and creates the next one.
+                ray.kill(itself, no_restart=True)
 
     def _drop_stale(self) -> bool:
         """Forget leases not renewed and versions not named for `LEASE_S`; whether it is time to end."""

@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from experts.errors import ConfigurationError, Unavailable
 
@@ -29,6 +30,7 @@ STATE_FILE = "ray.json"
 TOKEN_FILE = "ray-token"  # noqa: S105 - the name of a file
 LOG_FILE = "ray.log"
 LOCK_FILE = "up.lock"
+ADDRESS_FILE = "address"
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0
@@ -52,19 +54,19 @@ class LocalRay:
 
 
 def start_local_ray(data_dir: Path, cpus: int, keys: str = "") -> LocalRay:
-    """Start a Ray with that many logical CPUs and return once it accepts drivers.
+    """Start a Ray with that many logical CPUs and return once it accepts drivers; raises Unavailable."""
+    return await_local_ray(data_dir, launch_local_ray(data_dir, cpus, keys))
 
-    Raises Unavailable with the end of its log when it does not come up, or when one is running already.
-    """
+
+def launch_local_ray(data_dir: Path, cpus: int, keys: str = "") -> LocalRay:
+    """Start it without waiting; its address is empty until `await_local_ray`. Raises Unavailable when one runs."""
     if find_local_ray(data_dir) is not None:
         raise Unavailable(f"a Ray of {data_dir} is running already; stop it with: guildhall down")
     data_dir.mkdir(parents=True, exist_ok=True)
     token_file = _write_token(data_dir)
     # Unix sockets below it may have paths of 107 characters at most, so it cannot lie in the data folder.
-    folder = tempfile.mkdtemp(prefix="guildhall-", dir="/tmp")  # noqa: S108 - mkdtemp: new and private
-    answer = Path(folder) / "address"
-    log = data_dir / LOG_FILE
-    with log.open("wb") as output:
+    folder = tempfile.mkdtemp(prefix="guildhall-", dir="/tmp")
+    with (data_dir / LOG_FILE).open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "deployments.local_ray", folder, str(cpus)],
             stdin=subprocess.DEVNULL,
@@ -76,12 +78,19 @@ def start_local_ray(data_dir: Path, cpus: int, keys: str = "") -> LocalRay:
     ray = LocalRay(process.pid, _observe_start(process.pid) or "", "", cpus, folder, str(token_file), keys)
     # Written before Ray is up: if this process dies now, `guildhall down` still finds the one it started.
     _write_state(data_dir, ray)
+    return ray
+
+
+def await_local_ray(data_dir: Path, ray: LocalRay) -> LocalRay:
+    """Wait until it accepts drivers; raises Unavailable with the end of its log, and ends it, when it does not."""
+    answer = Path(ray.folder) / ADDRESS_FILE
+    log = data_dir / LOG_FILE
     deadline = time.monotonic() + START_TIMEOUT_S
     while not answer.exists():
-        ended = process.poll() is not None
+        ended = not _is_running(ray)
         if ended or time.monotonic() > deadline:
             stop_local_ray(data_dir, ray)
-            why = f"ended with status {process.returncode}" if ended else f"was not ready within {START_TIMEOUT_S:.0f} s"
+            why = "ended while starting" if ended else f"was not ready within {START_TIMEOUT_S:.0f} s"
             raise Unavailable(f"the local Ray {why}; its log {log} ends with:\n{read_tail(log)}")
         time.sleep(0.05)
     ray = replace(ray, address=answer.read_text(encoding="utf-8").strip())
@@ -102,8 +111,10 @@ def find_local_ray(data_dir: Path) -> LocalRay | None:
         ) from error
     if _is_running(ray):
         return ray
-    # Ray's own reaper ends its processes when their leader is gone; to go by a session id that may have been given out
-    # again could hit somebody else's.
+    # When its leader is killed, Ray's agents stay. The session's number alone could by now be somebody else's; who
+    # also holds files of this Ray's own folder open is one of its processes.
+    if _observe_start(ray.pid) is None:
+        _end_session(ray.pid, ray.folder)
     _forget(data_dir, ray)
     return None
 
@@ -117,7 +128,7 @@ def stop_local_ray(data_dir: Path, ray: LocalRay) -> None:
             time.sleep(0.05)
         # Engines that do not notice that Ray is gone; the session has them all.
         deadline = time.monotonic() + STOP_TIMEOUT_S
-        while _end_session(ray.pid, signal.SIGKILL) and time.monotonic() < deadline:
+        while _end_session(ray.pid) and time.monotonic() < deadline:
             time.sleep(0.05)
         if _is_running(ray):
             raise Unavailable(f"process {ray.pid} of the local Ray does not end; end it with: kill -9 {ray.pid}")
@@ -184,10 +195,11 @@ def _variables(token_file: Path) -> Mapping[str, str]:
 def _reread_ray_settings() -> None:
     """Ray reads its settings once, at import; a process that imported it before must read them again."""
     if "ray" in sys.modules:
-        from ray._raylet import AuthenticationTokenLoader, Config
+        from ray import _raylet
 
-        Config.initialize("")
-        AuthenticationTokenLoader.instance().reset_cache()
+        settings: Any = _raylet  # A compiled module; its types are not known.
+        settings.Config.initialize("")
+        settings.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _python_path() -> str:
@@ -247,18 +259,26 @@ def _observe_start(pid: int) -> str | None:
     return shown.stdout.strip() or None
 
 
-def _end_session(leader: int, sign: signal.Signals) -> int:
-    """Signal every process of a session, and say how many there were."""
+def _end_session(leader: int, folder: str | None = None) -> int:
+    """Kill the processes of a session, only those with files open in `folder` if one is named; say how many."""
     found = 0
     for pid in _observe_pids():
         try:
-            if pid != os.getpid() and os.getsid(pid) == leader and _observe_start(pid) is not None:
+            ours = pid != os.getpid() and os.getsid(pid) == leader and _observe_start(pid) is not None
+            if ours and (folder is None or _has_open(pid, folder)):
                 found += 1
-                os.kill(pid, sign)
+                os.kill(pid, signal.SIGKILL)
         except (ProcessLookupError, PermissionError):
             continue
     _reap(leader)
     return found
+
+
+def _has_open(pid: int, folder: str) -> bool:
+    try:
+        return any(str(link.readlink()).startswith(f"{folder}/") for link in Path(f"/proc/{pid}/fd").iterdir())
+    except OSError:
+        return False
 
 
 def _observe_pids() -> list[int]:
@@ -282,7 +302,7 @@ def run_head(folder: Path, cpus: int) -> None:
     )
     aside = folder / "address.new"
     aside.write_text(context.address_info["gcs_address"], encoding="utf-8")
-    aside.replace(folder / "address")
+    aside.replace(folder / ADDRESS_FILE)
     # At exit Ray ends its processes.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     while True:

@@ -47,9 +47,14 @@ class NodeIndex:
         Raises IndexDamaged, or IndexUnavailable when the actor is not ready in time.
         """
         self._node_id = ray.get_runtime_context().get_node_id()
-        await self._open(self.version, deadline_s)
+        # Before the version is open: reading a large index takes longer than a lease lasts.
         self._renewal = asyncio.create_task(self._renew(), name=f"index lease {self._domain}")
-        return await self.observe()
+        try:
+            await self._open(self.version, deadline_s)
+            return await self.observe()
+        except GuildhallError:
+            await self.close()
+            raise
 
     async def search(
         self, vector: npt.NDArray[np.float32], k: int, deadline_s: float = SEARCH_DEADLINE_S
@@ -92,10 +97,7 @@ class NodeIndex:
         while True:
             await asyncio.sleep(RENEW_S)
             try:
-                version = self.version
-                report = await self._call("hold", (self._holder, self._root, version), SEARCH_DEADLINE_S)
-                if version not in report.versions:  # The actor was restarted and nobody has searched since.
-                    await self._open(version, OPEN_DEADLINE_S)
+                await self._call("hold", (self._holder, self._root, self.version), SEARCH_DEADLINE_S)
             except GuildhallError as error:
                 logger.warning("lease on the index of domain '%s' not renewed: %s", self._domain, error)
             except Exception:  # The task's edge: a lease must outlive whatever one renewal ran into.

@@ -15,6 +15,8 @@ from experts.fleet_mistake import KeyPath, Mistake, choose_closest, plan_rename,
 from experts.fleet_validation import parse_part
 
 CORPUS_SUFFIXES = (".md", ".txt", ".py")
+# Each engine is a Ray Serve application of its own name, and so is the gateway.
+_GATEWAY = "gateway"
 _HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 
 
@@ -93,6 +95,9 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _check_engine(parts: _Parts, key: KeyPath, name: str, engine: Engine) -> Iterator[Mistake]:
     yield from _check_model(parts, (*key, "model"), engine.model)
+    if name == _GATEWAY:
+        known = "each engine is a Ray Serve application, and the gateway has that name"
+        yield Mistake(key, f"the name '{name}'", known, "rename the engine")
     replicas = engine.replicas
     if replicas.min > replicas.max:
         known = f"replicas.max is {replicas.max}"

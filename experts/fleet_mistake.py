@@ -68,10 +68,10 @@ def show_names(names: Iterable[str]) -> str:
     return ", ".join(listed[:_LONGEST_LIST]) + rest if listed else "none"
 
 
-def choose_closest(name: str, known: Sequence[str]) -> str | None:
+def choose_closest(name: str, known: Sequence[str], least_ratio: float = 0.6) -> str | None:
     """The known name that a misspelt one most likely means (difflib's ratio, case and separators ignored)."""
     plain = {_plain(candidate): candidate for candidate in reversed(known)}
-    matches = difflib.get_close_matches(_plain(name), list(plain), n=1, cutoff=0.6)
+    matches = difflib.get_close_matches(_plain(name), list(plain), n=1, cutoff=least_ratio)
     return plain[matches[0]] if matches else None
 
 

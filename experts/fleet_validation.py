@@ -13,6 +13,9 @@ from experts.fleet_schema import build_schema
 
 Part = TypeVar("Part", bound=Settings)
 
+# difflib's ratio of `engine` to `engines` is 0.92, of `max_tokens` to `max_adapters` 0.64.
+_SAME_WORD = 0.85
+
 _NAMES = "a name of lower-case letters, digits and hyphens, a letter first, no hyphen last, 40 characters at most"
 
 
@@ -68,21 +71,30 @@ def _describe(kind: str, key: KeyPath, value: Any) -> Mistake:
 
 
 def _describe_unknown_key(key: KeyPath) -> Mistake:
-    known = list(_schema_at(key[:-1]).get("properties", {}))
-    elsewhere = [place for place in _places_of(key[-1]) if place]
-    otherwise = "remove it or use one of these"
-    if elsewhere:
-        otherwise = f"move it: {key[-1]} is a key of {' and '.join(elsewhere)}"
-    next_step = plan_rename(key[-1], known, otherwise)
+    known = _known_keys(key[:-1])
+    closest = _choose_meant(key)
+    next_step = f"did you mean '{closest}'?" if closest else "remove it or use one of these"
+    if closest is None and (elsewhere := _places_of(key[-1])):
+        next_step = f"move it: {key[-1]} is a key of {' and '.join(elsewhere)}"
     return Mistake(key, "an unknown key", f"known keys: {show_names(known)}", next_step)
+
+
+def _choose_meant(key: KeyPath) -> str | None:
+    """The key that an unknown one is a misspelling of; None if it is right, but in another part of the tree."""
+    least_ratio = _SAME_WORD if _places_of(key[-1]) else 0.6
+    return choose_closest(key[-1], _known_keys(key[:-1]), least_ratio)
 
 
 def _closest_known(finding: Any) -> KeyPath | None:
     if finding["type"] != "extra_forbidden":
         return None
     key = tuple(str(part) for part in finding["loc"])
-    closest = choose_closest(key[-1], list(_schema_at(key[:-1]).get("properties", {})))
+    closest = _choose_meant(key)
     return (*key[:-1], closest) if closest else None
+
+
+def _known_keys(key: KeyPath) -> list[str]:
+    return list(_schema_at(key).get("properties", {}))
 
 
 def _plan_name(name: str) -> str:

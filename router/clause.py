@@ -7,34 +7,38 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-QUESTION_WORDS = frozenset("what which who whom whose when where why how what's who's where's when's how's".split())
-PREPOSITIONS = frozenset(
+
+def word_set(words: str) -> frozenset[str]:
+    """The words of a list written with spaces."""
+    return frozenset(words.split())
+
+
+QUESTION_WORDS = word_set("what which who whom whose when where why how what's who's where's when's how's")
+PREPOSITIONS = word_set(
     "in at on by for from to of with during until since under into near about between within per over after before "
-    "through against without inside outside".split()
+    "through against without inside outside"
 )
-AUXILIARIES = frozenset(
+AUXILIARIES = word_set(
     "is are was were am do does did can could will would shall should may might must has have had isn't aren't "
-    "wasn't weren't don't doesn't didn't can't couldn't won't wouldn't shouldn't".split()
+    "wasn't weren't don't doesn't didn't can't couldn't won't wouldn't shouldn't"
 )
-MODALS = frozenset("do does did can could will would shall should may might must to".split())
-REQUESTS = frozenset(
+MODALS = word_set("do does did can could will would shall should may might must to")
+REQUESTS = word_set(
     "tell give list explain compute write show find describe calculate name state compare summarize summarise "
     "translate convert define draft look count sort recommend suggest solve determine identify provide create generate "
     "fix implement check say print draw estimate prove design refactor rewrite rephrase paraphrase proofread correct "
-    "classify extract outline evaluate answer help read report multiply add subtract divide".split()
+    "classify extract outline evaluate answer help read report multiply add subtract divide"
 )
-TEXT_REQUESTS = frozenset(
-    "translate summarize summarise rewrite rephrase paraphrase proofread correct classify extract".split()
+TEXT_REQUESTS = word_set("translate summarize summarise rewrite rephrase paraphrase proofread correct classify extract")
+SUBJECTS = word_set("i you he she it we they there this that these those one anyone someone everyone")
+DETERMINERS = word_set(
+    "the a an my your his her its our their this that these those any some all each every both no another"
 )
-SUBJECTS = frozenset("i you he she it we they there this that these those one anyone someone everyone".split())
-DETERMINERS = frozenset(
-    "the a an my your his her its our their this that these those any some all each every both no another".split()
-)
-OPENERS = frozenset(
+OPENERS = word_set(
     "and also then plus please so ok okay well hello hi hey but now next finally first second secondly third or "
-    "additionally moreover furthermore thanks kindly".split()
+    "additionally moreover furthermore thanks kindly"
 )
-CONNECTIVES = frozenset("and also then plus but additionally".split())
+CONNECTIVES = word_set("and also then plus but additionally")
 FUNCTION_WORDS = (
     QUESTION_WORDS
     | PREPOSITIONS
@@ -42,7 +46,7 @@ FUNCTION_WORDS = (
     | SUBJECTS
     | DETERMINERS
     | OPENERS
-    | frozenset("me us him them be been being not as well if because than that's it's i'm i'd let same such".split())
+    | word_set("me us him them be been being not as well if because than that's it's i'm i'd let same such")
 )
 
 _WORD = re.compile(r"\w+(?:[.'’\-]\w+)*")
@@ -149,7 +153,7 @@ def read_words(text: str, quoted: bytearray | None = None) -> list[Word]:
 
 def read_asking(words: Sequence[Word], first: int, end: int) -> Asking | None:
     """How the clause of words [first, end) asks, or None for one that does not."""
-    end = min(end, first + _LOOK_AHEAD * 2)
+    end = min(end, len(words), first + _LOOK_AHEAD * 2)
     start = first
     while start < end and start - first < 6 and words[start].lower in OPENERS:
         start += 1
@@ -225,5 +229,15 @@ def continues_asking(
     return comma and asking is not None and asking.request == "know"
 
 
-_SHARED = frozenset("each both either neither latter former respectively".split())
+_SHARED = word_set("each both either neither latter former respectively")
 """Words that bind a clause to the one before it: '..., and when should I use each?' is no question of its own."""
+
+
+def noun_phrase_end(text: str, words: Sequence[Word], first: int) -> int:
+    """The index after the last word of the noun phrase that begins at word `first`, article not included."""
+    at = first
+    while at < len(words) and words[at].lower not in FUNCTION_WORDS:
+        if at > first and text[words[at - 1].end : words[at].start].strip():
+            break
+        at += 1
+    return at

@@ -39,7 +39,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class DomainScore:
-    """How near a sub-query is to a domain: the best cosine similarity to its description and examples."""
+    """How near a sub-query is to a domain: its nearest cosine similarities to the description and examples, blended."""
 
     domain: str
     score: float
@@ -50,7 +50,7 @@ class SubQuery:
     """One part of a question that one expert can answer.
 
     `needs` names only earlier sub-queries, so that a plan cannot have a cycle. `vector` is the embedding of `text`
-    that classified it and is the search vector too. `candidates` are the domains by score, best first; `reason` says
+    that classified it and is the search vector too; its shape is (0,) where nothing is searched. `candidates` are the domains by score, best first; `reason` says
     in words why `domain` was taken.
     """
 
@@ -70,12 +70,31 @@ class SubQuery:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The sub-queries of one question in the order of the question; `timings_s` is seconds per stage."""
+    """The sub-queries of one question in the order of the question; `timings_s` is seconds per stage.
+
+    Raises ValueError where ids do not rise, a reference is not to an earlier sub-query, or references overlap.
+    """
 
     question: str
     sub_queries: tuple[SubQuery, ...]
     reasons: tuple[str, ...]
     timings_s: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        earlier: list[SubQueryId] = []
+        for sub_query in self.sub_queries:
+            if earlier and sub_query.id <= earlier[-1]:
+                raise ValueError(f"sub-query {sub_query.id} follows {earlier[-1]}; ids rise in a plan")
+            at = 0
+            for reference in sub_query.references:
+                if reference.sub_query not in earlier:
+                    raise ValueError(f"sub-query {sub_query.id} needs {reference.sub_query}, which is not before it")
+                if not at <= reference.start < reference.end <= len(sub_query.text):
+                    raise ValueError(
+                        f"sub-query {sub_query.id} has a reference at [{reference.start}, {reference.end})"
+                    )
+                at = reference.end
+            earlier.append(sub_query.id)
 
 
 @dataclass(frozen=True, slots=True)

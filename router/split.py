@@ -18,6 +18,7 @@ from router.clause import (
     find_quoted,
     read_asking,
     read_words,
+    word_set,
 )
 
 DEFAULT_MAX_PARTS = 4
@@ -26,15 +27,15 @@ SENTENCE_ENDS = ".?!…。？！؟"
 _END = re.compile(r"[.?!…。？！؟]+|\n")
 _BULLET = re.compile(r"[ \t]{0,20}(?:[-*•–]|\(?\d{1,3}[.)]|[a-zA-Z]\))[ \t]{1,20}")
 _NUMBER_DOT = re.compile(r"\s{0,20}\(?\d{1,3}")
-_ABBREVIATIONS = frozenset(
-    "e.g i.e mr mrs ms dr prof sr jr st vs inc ltd co corp no fig approx dept est etc cf al jan feb mar apr jun jul aug "
-    "sep sept oct nov dec vol pp ca a.m p.m u.s u.k".split()
+_ABBREVIATIONS = word_set(
+    "e.g i.e mr mrs ms dr prof sr jr st vs inc ltd co corp no fig approx dept est etc cf al jan feb mar apr jun jul "
+    "aug sep sept oct nov dec vol pp ca a.m p.m u.s u.k"
 )
-_INTRODUCTION = frozenset(
+_INTRODUCTION = word_set(
     "answer these the following questions question please two three four some several my i have here are both of all "
-    "and me help with".split()
+    "and me help with"
 )
-_TEXT_NOUNS = frozenset("following this below text sentence sentences paragraph these".split())
+_TEXT_NOUNS = word_set("following this below text sentence sentences paragraph these")
 _LEADING = " \t\r\n,;:-–—*•"
 
 
@@ -76,6 +77,11 @@ def split_question(text: str, max_parts: int = DEFAULT_MAX_PARTS) -> tuple[Part,
     return tuple(part for part in parts if part.text) or (Part(text.strip() or text, 0, len(text)),)
 
 
+def join_parts(text: str, first: Part, last: Part) -> Part:
+    """Neighbouring parts of one question as one part again."""
+    return Part(_tidy(text[first.start : last.end]), first.start, last.end)
+
+
 def _read_segments(text: str, words: Sequence[Word], quoted: bytearray) -> Iterator[_Segment]:
     """Sentences and lines in order, without those that have no word."""
     start = at = 0
@@ -111,7 +117,8 @@ def _ends_sentence(text: str, start: int, begin: int, end: int, words: Sequence[
     following = text[end : end + 24].lstrip()[:1]
     if word in _ABBREVIATIONS:
         return word in ("etc", "a.m", "p.m", "inc", "ltd", "co", "corp") and following.isupper()
-    return not (len(word) == 1 and word.isalpha() and last[0].isupper() and word != "i")
+    initials = word != "i" and all(len(letter) == 1 and letter.isalpha() for letter in word.split("."))
+    return not (initials and last[0][-1:].isupper())
 
 
 def _join_segments(
@@ -123,6 +130,9 @@ def _join_segments(
     previous: _Segment | None = None
     rest_is_text = False
     for segment in segments:
+        if waiting is None and _is_introduction(segment, words, text):
+            previous = segment
+            continue
         asking = read_asking(words, segment.first, segment.last)
         if spans and (rest_is_text or (previous and waiting is None and _carries_on(previous, segment, asking, words))):
             spans[-1] = (spans[-1][0], segment.end)
@@ -133,7 +143,7 @@ def _join_segments(
             spans.append((begin, clauses[0][1]))
             spans.extend(clauses[1:])
             rest_is_text = _introduces_text(segment, asking, words, text)
-        elif waiting is None and not _is_introduction(segment, words, text):
+        elif waiting is None:
             waiting = segment.start
         previous = segment
     if waiting is not None:
@@ -231,9 +241,10 @@ def _tidy(text: str) -> str:
         tidy = tidy[bullet.end() :]
     for _ in range(3):
         found = _TRIMMED.match(tidy)
-        if not found or found.end() == len(tidy) or not read_asking(read_words(tidy[:400]), 0, 40):
+        rest = tidy[found.end() :].lstrip(_LEADING) if found else ""
+        if read_asking(read_words(rest[:400]), 0, 40) is None:
             break
-        tidy = tidy[found.end() :].lstrip(_LEADING)
+        tidy = rest
     tidy = tidy.rstrip(" \t\r\n,;:")
     if not tidy or tidy[-1] in SENTENCE_ENDS or tidy.endswith("```"):
         return tidy

@@ -31,7 +31,9 @@ from experts.pocket.vocabulary import load_tokenizer, train_tokenizer
 
 # Small enough for the scores of one layer to stay in a core's cache: twice as many were 25 % slower per token.
 _TOKENS_PER_BATCH = 4096
-_EVALUATE_EVERY_S = 240.0
+_EVALUATE_EVERY_S = 300.0
+# The mean loss per answer token below which contexts get longer.
+_EASY_LOSS, _MIDDLE_LOSS = 0.45, 0.35
 _SAVE_EVERY_S = 120.0
 
 
@@ -52,11 +54,11 @@ class Job:
         return self.work / f"{self.target}.pt"
 
 
-def choose_difficulty(share: float) -> Difficulty:
-    """Short contexts first, so that matching and copying are found early; the served form from a quarter on."""
-    if share < 0.08:
+def choose_difficulty(share: float, loss: float) -> Difficulty:
+    """Short contexts first, so that matching and copying are found early; the served form once these are learned."""
+    if loss > _EASY_LOSS and share < 0.3:
         return Difficulty((1, 2), 6, 0.05)
-    if share < 0.2:
+    if loss > _MIDDLE_LOSS and share < 0.45:
         return Difficulty((1, 2, 3), 6, 0.12)
     return Difficulty((2, 3, 4, 4), 6, 0.18)
 
@@ -102,7 +104,7 @@ def measure_exact(model: nn.Module, head: nn.Module, batches: list[Batch]) -> fl
     return right / max(total, 1)
 
 
-def _draw_held_out(tokenizer: object, domain: str, exercises: int = 40) -> list[Batch]:
+def _draw_held_out(tokenizer: object, domain: str, exercises: int = 24) -> list[Batch]:
     rng = random.Random(f"held out {domain}")
     drawn = [draw_exercise(domain, rng, held_out=True) for _ in range(exercises)]
     encoded = [encode_exercise(one, tokenizer) for one in drawn if one.asked]  # type: ignore[arg-type]
@@ -136,11 +138,14 @@ def run_process(rank: int, job: Job) -> None:
     rng = random.Random(f"{job.target} {rank} {seen}")
     held_out = {name: _draw_held_out(tokenizer, name) for name in DOMAINS if not adapter or name == job.target}
     started = saved_at = evaluated_at = time.monotonic()
-    step, drawing, recent = 0, 0.0, []
+    step, drawing = 0, 0.0
+    recent: list[float] = []
     share = share_from
     while share < 1.0:
         pool_started = time.monotonic()
-        pool = list(draw_batches(tokenizer, rng, job.mix, choose_difficulty(1.0 if adapter else share), _TOKENS_PER_BATCH))
+        loss_now = sum(recent) / len(recent) if recent else (0.0 if share > 0.5 else 9.0)
+        difficulty = choose_difficulty(1.0 if adapter else share, loss_now)
+        pool = list(draw_batches(tokenizer, rng, job.mix, difficulty, _TOKENS_PER_BATCH))
         drawing += time.monotonic() - pool_started
         # Every process takes the same number of steps per pool.
         for batch in pool[: int(_sum_over([len(pool)], job.processes, smallest=True)[0])]:
@@ -163,11 +168,10 @@ def run_process(rank: int, job: Job) -> None:
             seen += batch.ids.numel() * job.processes
             recent = [*recent[-49:], float(answers.detach())]
             if rank == 0 and step % 50 == 0:
-                speed = step * batch.ids.numel() / (now - started)
                 left = (1.0 - share) * job.seconds / (1.0 - share_from) / 60
                 print(
                     f"{job.target} step {step} share {share:.3f} loss {sum(recent) / len(recent):.3f} tokens {seen / 1e6:.1f}M"
-                    f" step/s {step / (now - started):.2f} drawing {drawing / (now - started):.1%} left {left:.1f} min",
+                    f" step/s {step / (now - started):.2f} drawing {drawing / (now - started):.1%} passages {max(difficulty.passages)} left {left:.1f} min",
                     flush=True,
                 )
             if rank == 0 and now - saved_at > _SAVE_EVERY_S:

@@ -116,7 +116,7 @@ WHOLE = [
     "How do I read a file and write it to disk?",
     "How do I open a file, and write the lines to it?",
     "Write a function that sorts a list and prints the result.",
-    "Translate \"Who are you, and where do you live? I am here.\" into French.",
+    'Translate "Who are you, and where do you live? I am here." into French.',
     "Explain what this does: `a = 1; what = 2; print(a)`",
     "What does this print?\n```python\nx = 1; y = 2\n# what is x? and what is y?\nprint(x)\n```",
     "Is 3.14 larger than 2.71, e.g. as a float?",
@@ -164,7 +164,19 @@ def test_offsets_point_at_the_part_in_the_question() -> None:
 
 
 _PIECES = st.sampled_from(
-    [*(question for question, _ in SPLITS), *WHOLE, "```", "`", '"', "(", ")", "; what is", ", and who is", "\n- ", "🙂"]
+    [
+        *(question for question, _ in SPLITS),
+        *WHOLE,
+        "```",
+        "`",
+        '"',
+        "(",
+        ")",
+        "; what is",
+        ", and who is",
+        "\n- ",
+        "🙂",
+    ]
 )
 TEXTS = st.one_of(st.text(max_size=400), st.lists(_PIECES, max_size=12).map(" ".join))
 
@@ -185,7 +197,25 @@ def test_whatever_the_text_parts_are_some_at_most_the_limit_and_made_of_its_word
 
 @pytest.mark.parametrize(
     "pattern",
-    ["a", " ", "and ", ", and what is ", "(", "```", "`", '"', "\n", "\n- ", "1. ", ".", "?", "a.b", "what when ", "; ", "😀"],
+    [
+        "a",
+        " ",
+        "and ",
+        ", and what is ",
+        "(",
+        "```",
+        "`",
+        '"',
+        "\n",
+        "\n- ",
+        "1. ",
+        ".",
+        "?",
+        "a.b",
+        "what when ",
+        "; ",
+        "😀",
+    ],
 )
 def test_time_grows_with_the_length_of_the_question_and_not_faster(pattern: str) -> None:
     def seconds(length: int) -> float:

@@ -1,0 +1,110 @@
+"""How the command shows plans, answers, the fleet and checks to people; on a terminal or not."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from deployments.client import Answered
+from deployments.up import UpReport
+
+CITED_CHARS = 110
+
+
+def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
+    """The plan as a table, the reasons for its shape, and microseconds per stage."""
+    table = _table("#", "sub-query", "domain", "score", "runner-up", "needs", "reason")
+    for part in plan["sub_queries"]:
+        candidates = list(part.get("candidates", ()))
+        runner_up = next((other for other in candidates if other["domain"] != part["domain"]), None)
+        score = next((other["score"] for other in candidates if other["domain"] == part["domain"]), None)
+        table.add_row(
+            str(part["id"]),
+            escape(str(part["text"])),
+            f"[bold]{escape(str(part['domain']))}[/]",
+            _score(score),
+            f"{escape(str(runner_up['domain']))} {_score(runner_up['score'])}" if runner_up else "",
+            ", ".join(str(needed) for needed in part.get("needs", ())),
+            escape(str(part.get("reason", ""))),
+        )
+    console.print(table)
+    for reason in plan.get("reasons", ()):
+        console.print(f"  {escape(str(reason))}")
+    console.print(f"  {_microseconds(plan.get('timings_s', {}))}", style="dim")
+
+
+def print_plan_line(console: Console, plan: Mapping[str, Any]) -> None:
+    """The plan in a few words, before its answer."""
+    for part in plan["sub_queries"]:
+        needs = part.get("needs") or ()
+        after = f" (after {', '.join(str(needed) for needed in needs)})" if needs else ""
+        console.print(f"[dim]→[/] [bold]{escape(str(part['domain']))}[/]{after}  {escape(str(part['text']))}")
+
+
+def print_ending(console: Console, answered: Answered) -> None:
+    """Citations, failures and timings below an answer."""
+    for citation in answered.guildhall.get("citations", ()):
+        line = f"\\[{citation['number']}] {escape(str(citation['title']))}  [dim]{escape(str(citation['source']))}[/]"
+        console.print(line, soft_wrap=True)
+    for part in answered.guildhall.get("sub_answers", ()):
+        if part.get("failure"):
+            console.print(f"[red]✗ {escape(str(part['domain']))}: {escape(str(part['failure']['message']))}[/]")
+    timings = answered.guildhall.get("timings_s", {})
+    shown = [f"{name.replace('_', ' ')} {_duration(seconds)}" for name, seconds in timings.items()]
+    tokens = answered.usage.get("completion_tokens")
+    if tokens is not None:
+        shown.append(f"{tokens} tokens")
+    if answered.finish_reason == "length":
+        shown.append("cut at the token limit")
+    console.print(", ".join(shown), style="dim")
+
+
+def print_fleet(console: Console, fleet: Mapping[str, Any]) -> None:
+    """One line per domain and variant."""
+    table = _table("domain", "variant", "engine", "replicas", "running", "requests", "tokens/s", "index", "nodes")
+    for line in fleet["domains"]:
+        answers = "" if line.get("answers", True) else " (in reserve)"
+        generalist = " [dim](generalist)[/]" if line["domain"] == fleet.get("generalist") else ""
+        replicas = str(line["replicas"]) if line["replicas"] else "[red]0[/]"
+        table.add_row(
+            f"[bold]{escape(str(line['domain']))}[/]{generalist}",
+            f"{escape(str(line['variant']))}{answers}",
+            escape(str(line["engine"])),
+            replicas,
+            str(line["running"]),
+            str(line["requests"]),
+            f"{line['tokens_per_s']:.1f}",
+            escape(str(line["index_version"] or "none")),
+            escape(", ".join(str(node)[:12] for node in line["nodes"])),
+        )
+    console.print(f"fleet [bold]{escape(str(fleet['name']))}[/]")
+    console.print(table)
+
+
+def print_up(console: Console, report: UpReport) -> None:
+    """Where the fleet is, how to ask it and how to stop it."""
+    console.print(f"fleet [bold]{report.fleet}[/] answers at [bold]{report.url}[/] after {report.total_s:.1f} s")
+    console.print(escape('  ask:   guildhall ask "What was the revenue of Norvane Systems in Q2 2025?"'), soft_wrap=True)
+    console.print("  watch: guildhall status", soft_wrap=True)
+    console.print("  stop:  guildhall down", soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _score(score: float | None) -> str:
+    return f"{score:.2f}" if score is not None else ""
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+
+
+def _microseconds(timings_s: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {seconds * 1e6:.0f} µs" for name, seconds in timings_s.items())

@@ -1,0 +1,223 @@
+"""The gateway: OpenAI's API over HTTP, as a FastAPI application and as the Ray Serve ingress around it."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import Response
+from ray import serve
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from deployments.api_keys import ApiKeys, check_listen_address, load_api_keys
+from deployments.chat_answer import ChatAnswer
+from deployments.chat_request import parse_chat_request
+from deployments.chat_response import ROUTED_MODEL, describe_embeddings, list_models
+from deployments.environment import read_environment
+from deployments.expert_call import Experts
+from deployments.fleet_status import describe_fleet, explain_unready
+from deployments.gateway_service import (
+    GatewayService,
+    Serving,
+    TextEncoder,
+    find_target,
+    name_encoder,
+    unknown_model,
+)
+from deployments.http_errors import ErrorReply, reply_to_error, reply_to_protocol_error
+from deployments.logs import configure_logs
+from deployments.openai_api import parse_completion_request, parse_embedding_request, parse_plan_request
+from deployments.request_edge import (
+    EventStream,
+    RequestEdge,
+    build_error,
+    build_json,
+    finish_or_leave,
+    read_body,
+    read_record,
+)
+from deployments.request_fields import parse_json_object
+from deployments.text_completion import TextCompletion
+from experts.errors import GuildhallError
+from experts.fleet import Fleet
+from router.explain import explain_plan
+
+ROUTES = (
+    "POST /v1/chat/completions, POST /v1/completions, POST /v1/embeddings, POST /v1/plan, GET /v1/models, "
+    "GET /v1/fleet, GET /healthz, GET /readyz, GET /metrics"
+)
+METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def build_app(service: GatewayService, behind_proxy: bool = False) -> FastAPI:
+    """The gateway's application; `behind_proxy` is true under Ray Serve, whose proxy echoes x-request-id itself."""
+
+    @asynccontextmanager
+    async def close_at_end(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        service.close()
+
+    # Bodies are checked by hand, so a generated OpenAPI page would be empty; OpenAI's own reference describes them.
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False, lifespan=close_at_end)
+    app.add_middleware(RequestEdge, service=service, behind_proxy=behind_proxy)
+    app.add_exception_handler(GuildhallError, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_protocol_error)
+    _add_answers(app, service)
+    _add_facts(app, service)
+    return app
+
+
+def _add_answers(app: FastAPI, service: GatewayService) -> None:
+    """The routes that ask experts or the encoder."""
+
+    @app.post("/v1/chat/completions")
+    async def complete_chat(request: Request) -> Response:
+        serving = service.serving()
+        chat = parse_chat_request(await _read_json(request, serving))
+        answer = ChatAnswer(service, serving, find_target(chat.model, serving.fleet), chat, read_record(request))
+        if chat.stream:
+            return EventStream(answer.frames())
+        return _build(await finish_or_leave(request.receive, answer.body()))
+
+    @app.post("/v1/completions")
+    async def complete_text(request: Request) -> Response:
+        serving = service.serving()
+        wanted = parse_completion_request(await _read_json(request, serving))
+        target = find_target(wanted.model, serving.fleet)
+        completion = TextCompletion(service, serving, target, wanted, read_record(request))
+        if wanted.stream:
+            return EventStream(completion.frames())
+        return _build(await finish_or_leave(request.receive, completion.body()))
+
+    @app.post("/v1/embeddings")
+    async def embed(request: Request) -> Response:
+        serving = service.serving()
+        wanted = parse_embedding_request(await _read_json(request, serving))
+        encoder = name_encoder(serving.fleet)
+        if wanted.model not in (encoder, serving.fleet.router.encoder):
+            raise unknown_model(wanted.model, [encoder])
+        read_record(request).fields |= {"model": encoder, "texts": len(wanted.texts)}
+        vectors = await finish_or_leave(request.receive, service.embed(serving, wanted.texts))
+        return build_json(describe_embeddings(vectors, wanted.model, wanted.encoding_format))
+
+    @app.post("/v1/plan")
+    async def plan(request: Request) -> Response:
+        serving = service.serving()
+        wanted = parse_plan_request(await _read_json(request, serving), ROUTED_MODEL)
+        target = find_target(wanted.model, serving.fleet)
+        made = await service.plan(serving, wanted.question, target, wanted.whole)
+        read_record(request).fields |= {"model": wanted.model, "domains": [part.domain for part in made.sub_queries]}
+        return build_json({"object": "plan", "model": wanted.model, "plan": explain_plan(made)})
+
+
+def _add_facts(app: FastAPI, service: GatewayService) -> None:
+    """The routes that tell what is served and how it fares."""
+
+    @app.get("/v1/models")
+    async def models() -> Response:
+        serving = service.serving()
+        return build_json(
+            {"object": "list", "data": list_models(serving.fleet, name_encoder(serving.fleet), serving.created)}
+        )
+
+    @app.get("/v1/models/{model:path}")
+    async def model(model: str) -> Response:
+        serving = service.serving()
+        known = list_models(serving.fleet, name_encoder(serving.fleet), serving.created)
+        for described in known:
+            if described["id"] == model:
+                return build_json(described)
+        raise unknown_model(model, [described["id"] for described in known])
+
+    @app.get("/v1/fleet")
+    async def fleet() -> Response:
+        serving = service.serving()
+        states = await service.observe(serving)
+        return build_json(describe_fleet(serving.fleet, states, service.rates.observe(states)))
+
+    @app.get("/healthz")
+    async def healthz() -> Response:
+        return build_json({"status": "alive"})
+
+    @app.get("/readyz")
+    async def readyz() -> Response:
+        reasons = [service.problem] if service.problem is not None else []
+        if not reasons:
+            serving = service.serving()
+            reasons += explain_unready(serving.fleet, await service.observe(serving))
+        status = "ready" if not reasons else "not ready"
+        return build_json({"status": status, "reasons": reasons}, 503 if reasons else 200)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(service.metrics.render(), headers={"content-type": METRICS_MEDIA_TYPE})
+
+
+async def _read_json(request: Request, serving: Serving) -> dict[str, Any]:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json":
+        observed = f"'{media_type[:60]}'" if media_type else "missing"
+        raise HTTPException(415, f"the content type is {observed}; send the header 'Content-Type: application/json'")
+    return parse_json_object(await read_body(request, serving.fleet.gateway.max_body_kib))
+
+
+def _build(answered: ErrorReply | Mapping[str, Any]) -> Response:
+    return build_error(answered) if isinstance(answered, ErrorReply) else build_json(answered)
+
+
+async def _answer_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, GuildhallError)
+    return build_error(reply_to_error(error))
+
+
+async def _answer_protocol_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message = error.detail
+    if error.status_code == 404:
+        message = f"there is no route {json.dumps(request.url.path[:80])}; the routes are {ROUTES}"
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("allow", (error.headers or {}).get("Allow", "another"))
+        message = f"the route does not take {request.method[:16]}; use {allowed}"
+    return build_error(reply_to_protocol_error(error.status_code, message, error.headers))
+
+
+def _connect(fleet: Fleet) -> Experts:
+    # Imported here so that the application can be built and tested without a Ray cluster.
+    from deployments.serve_experts import ServeExperts
+
+    return ServeExperts(fleet)
+
+
+def _load_encoder(name: str) -> TextEncoder:
+    # Imported in the encoder's thread because it takes torch along.
+    from retrieval.encoder import load_encoder
+
+    return load_encoder(name)
+
+
+@serve.ingress()
+class Gateway:
+    """The ingress deployment. `user_config` is {"fleet": a Fleet as JSON, with absolute paths}, applied in place.
+
+    API keys come from the replica's own environment, never through Serve's configuration, which its dashboard shows.
+    """
+
+    def __init__(self) -> None:
+        self._service = GatewayService(_connect, _load_encoder)
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        configure_logs()
+        return build_app(self._service, behind_proxy=True)
+
+    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Serve the fleet given once its encoder is loaded; the one before is served until then.
+
+        Raises ConfigurationError when the fleet would listen to other machines without an API key.
+        """
+        fleet = Fleet.model_validate(user_config["fleet"])
+        keys: ApiKeys = load_api_keys(read_environment())
+        check_listen_address(fleet.gateway.host, keys)
+        self._service.keys = keys
+        self._service.apply_fleet(fleet)

@@ -1,0 +1,242 @@
+"""`guildhall up` and `guildhall down`: a fleet file to a serving fleet, and back to nothing."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deployments.api_keys import ApiKeys, check_listen_address, load_api_keys
+from deployments.cli_changes import Changes
+from deployments.cli_progress import Progress
+from deployments.environment import Environment
+from deployments.local_ray import (
+    LocalRay,
+    await_local_ray,
+    find_local_ray,
+    hold_lock,
+    launch_local_ray,
+    stop_local_ray,
+    use_token,
+)
+from experts.errors import ConfigurationError, Unavailable
+from experts.fleet import Fleet
+from experts.fleet_file import load_fleet
+
+if TYPE_CHECKING:
+    from deployments.applications import IndexLocation
+
+READY_TIMEOUT_S = 900.0
+SHUTDOWN_TIMEOUT_S = 30.0
+# Logical CPUs of Ray for what is not an engine: the gateway and tasks that build applications.
+SPARE_CPUS = 2
+OUR_APPLICATIONS = "deployments.applications:"
+
+
+@dataclass(frozen=True, slots=True)
+class UpReport:
+    """A fleet that serves: where, what was changed to get there, and seconds per stage."""
+
+    fleet: str
+    url: str
+    ray_address: str
+    started_ray: bool
+    changes: Changes
+    timings_s: Mapping[str, float]
+    total_s: float
+
+
+def bring_up(file: Path, environment: Environment, progress: Progress, timeout_s: float = READY_TIMEOUT_S) -> UpReport:
+    """Bring the fleet of a file up, or change the running one into it, and return once it answers.
+
+    Raises FleetFileError, ConfigurationError or Unavailable; what was started until then stays for `bring_down`.
+    """
+    began = time.monotonic()
+    with progress.stage("fleet file"):
+        fleet = load_fleet(file)
+        keys = load_api_keys(environment)
+        check_listen_address(fleet.gateway.host, keys)
+        progress.update("fleet file", f"{fleet.name}: {len(fleet.domains)} domains, {len(fleet.engines)} engines")
+    with hold_lock(environment.data_dir):
+        local, started = _launch_ray(fleet, keys, environment, progress)
+        # While Ray starts: both want the processor, but Ray waits for its own processes most of the time.
+        indexes = build_indexes(fleet, environment.data_dir, progress)
+        from deployments.applications import plan_serve_config
+
+        config = plan_serve_config(fleet, indexes)
+        if local is not None and not local.address:
+            local = await_local_ray(environment.data_dir, local)
+        if progress.is_running("ray"):
+            progress.finish("ray", local.address if local is not None else "")
+        with connect_ray(local, environment) as address:
+            from deployments.cli_serve import apply_config, await_ready
+
+            changes = apply_config(config, progress, shared=local is None)
+            logs = Path(local.folder) / "session_latest" / "logs" if local is not None else None
+            await_ready(config, progress, time.monotonic() + timeout_s, logs)
+    return UpReport(
+        fleet=fleet.name,
+        url=gateway_url(fleet.gateway.host, fleet.gateway.port),
+        ray_address=address,
+        started_ray=started,
+        changes=changes,
+        timings_s=progress.timings_s,
+        total_s=round(time.monotonic() - began, 3),
+    )
+
+
+def bring_down(environment: Environment, progress: Progress) -> str | None:
+    """Stop the fleet; returns what was stopped, None when nothing ran.
+
+    The Ray that `bring_up` started ends with it. On another cluster only Guildhall's applications are deleted: their
+    index actors end themselves when the last replica that uses them is gone.
+    """
+    with hold_lock(environment.data_dir):
+        local = find_local_ray(environment.data_dir)
+        if local is not None:
+            with progress.stage("serve"):
+                # Requests under way end in peace; if Serve does not answer, ending Ray ends it too.
+                if local.address:
+                    _shut_down_serve(local, environment, progress)
+            with progress.stage("ray", f"process {local.pid}"):
+                stop_local_ray(environment.data_dir, local)
+            return f"the fleet and its Ray (process {local.pid})"
+    if environment.ray_address is None:
+        return None
+    with connect_ray(None, environment) as address:
+        from deployments.cli_serve import delete_applications
+
+        deleted = delete_applications(OUR_APPLICATIONS)
+    return f"applications {', '.join(deleted)} on Ray at {address}" if deleted else None
+
+
+def build_indexes(fleet: Fleet, data_dir: Path, progress: Progress) -> dict[str, "IndexLocation"]:
+    """Every domain's index at the version of its corpus, built where it is not there yet.
+
+    Without anything to build neither torch nor FAISS is imported.
+    """
+    from deployments.applications import IndexLocation
+    from retrieval.corpus import load_corpus
+    from retrieval.encoder import load_encoder, observe_encoder_fingerprint
+    from retrieval.index import build_index, corpus_version, is_built
+
+    with_index = {name: domain.index for name, domain in fleet.domains.items() if domain.index is not None}
+    if not with_index:
+        return {}
+    encoder = None
+    found: dict[str, IndexLocation] = {}
+    fingerprint = observe_encoder_fingerprint(fleet.router.encoder)
+    for name, index in with_index.items():
+        stage = f"index {name}"
+        with progress.stage(stage):
+            passages = load_corpus(Path(index.corpus))
+            root = data_dir / "indexes" / fleet.name / name
+            version = corpus_version(passages, fingerprint)
+            detail = f"{len(passages)} passages, version {version}"
+            if is_built(root, version):
+                progress.update(stage, f"{detail}, current")
+            else:
+                if encoder is None:
+                    progress.update(stage, f"loading encoder {fleet.router.encoder}")
+                    encoder = load_encoder(fleet.router.encoder)
+                began = time.monotonic()
+
+                def report(done: int, of: int, stage: str = stage, began: float = began) -> None:
+                    rate = done / max(time.monotonic() - began, 1e-3)
+                    progress.update(stage, f"{done} of {of} passages, {rate:.0f} passages/s")
+
+                version = build_index(passages, encoder, root, report)
+                rate = len(passages) / max(time.monotonic() - began, 1e-3)
+                progress.update(stage, f"{detail}, built at {rate:.0f} passages/s")
+            found[name] = IndexLocation(root=str(root), version=version)
+    return found
+
+
+def plan_logical_cpus(fleet: Fleet, cores: int) -> int:
+    """CPUs that a local Ray must claim so that every replica may start; Ray counts them, the system shares them."""
+    # Ray Serve LLM reserves one more CPU for the replica itself beside its engine's workers.
+    engines = sum((engine.cpus + 1) * max(engine.replicas.max, 1) for engine in fleet.engines.values())
+    return max(cores, ceil(engines) + fleet.gateway.replicas + SPARE_CPUS)
+
+
+def gateway_url(host: str, port: int) -> str:
+    """Where this machine reaches the gateway that listens on an address."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - compared, not listened on
+    return f"http://{f'[{reachable}]' if ':' in reachable and not reachable.startswith('[') else reachable}:{port}"
+
+
+def check_port(host: str, port: int) -> None:
+    """Raise ConfigurationError when something listens already where the gateway shall."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError as error:
+            raise ConfigurationError(
+                f"the gateway cannot listen on {host} port {port}: {error.strerror}; "
+                "end what listens there or set gateway.port to a free port"
+            ) from error
+
+
+@contextmanager
+def connect_ray(local: LocalRay | None, environment: Environment) -> Iterator[str]:
+    """Be a driver of the local Ray, or else of the one at RAY_ADDRESS; gives its address."""
+    address = local.address if local is not None else environment.ray_address
+    with use_token(local):
+        import ray
+
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            where = "the local Ray" if local is not None else "the Ray cluster of RAY_ADDRESS"
+            todo = "run `guildhall down`, then try again" if local is not None else "correct or unset RAY_ADDRESS"
+            raise Unavailable(f"{where} at {address} does not answer ({error}); {todo}") from error
+        try:
+            yield str(ray.get_runtime_context().gcs_address)
+        finally:
+            ray.shutdown()
+
+
+def _launch_ray(
+    fleet: Fleet, keys: ApiKeys, environment: Environment, progress: Progress
+) -> tuple[LocalRay | None, bool]:
+    """The Ray to use, None for that of RAY_ADDRESS, and whether it is being started now."""
+    if environment.ray_address is not None:
+        progress.finish("ray", f"RAY_ADDRESS={environment.ray_address}")
+        return None, False
+    digest = sha256(b"".join(sorted(keys.digests))).hexdigest() if keys else ""
+    cpus = plan_logical_cpus(fleet, os.cpu_count() or 1)
+    local = find_local_ray(environment.data_dir)
+    if local is None:
+        check_port(fleet.gateway.host, fleet.gateway.port)
+        progress.start("ray", f"starting with {cpus} logical CPUs")
+        return launch_local_ray(environment.data_dir, cpus, digest), True
+    for differs, what in (
+        (local.keys != digest, "other API keys"),
+        (local.cpus < cpus, f"{local.cpus} logical CPUs, the fleet now needs {cpus}"),
+    ):
+        if differs:
+            raise ConfigurationError(
+                f"the local Ray (process {local.pid}) was started with {what}; run `guildhall down`, then `up` again"
+            )
+    if local.address:
+        progress.finish("ray", f"{local.address}, running already")
+    else:
+        progress.start("ray", "another start was interrupted; waiting for it")
+    return local, False
+
+
+def _shut_down_serve(local: LocalRay, environment: Environment, progress: Progress) -> None:
+    try:
+        with connect_ray(local, environment):
+            from ray import serve
+
+            serve.shutdown()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the processes are ended next
+        progress.update("serve", f"did not shut down in order: {type(error).__name__}")

@@ -1,0 +1,14 @@
+"""When the pipeline runs."""
+
+from datetime import datetime, timedelta
+
+
+def plan_runs(start: datetime, count: int = 3) -> list[datetime]:
+    """Plan the coming runs after a start time."""
+    return [start + timedelta(days=number) for number in range(1, count + 1)]
+
+
+def next_run(now: datetime, hours: int = 6) -> datetime:
+    """Find the next run after a moment."""
+    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return today + timedelta(hours=(now.hour // hours + 1) * hours)

@@ -1,0 +1,190 @@
+"""Ellipsis: 'And in Q3 2025?' said in full, by putting its words in the place of those of the question before."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from router.clause import (
+    AUXILIARIES,
+    FUNCTION_WORDS,
+    SUBJECTS,
+    Word,
+    find_quoted,
+    noun_phrase_end,
+    read_asking,
+    read_words,
+    word_set,
+)
+from router.mention import NOUNS, Mention, choose_mention, find_names, find_periods
+from router.split import split_question
+
+_LEAD = re.compile(
+    r"\s{0,9}(?:(?:and|or|but|so|ok|okay|also|then|now|well)\b[,\s]{0,5}){0,3}(?:(?:what|how) (?:about|of)\b\s{0,5})?",
+    re.IGNORECASE,
+)
+_YEAR = re.compile(r"\b\d{4}\b")
+_MAX_WORDS = 8
+_GREETINGS = word_set("thanks thank yes no great good sorry sure right really perhaps maybe else more hello")
+
+
+@dataclass(frozen=True, slots=True)
+class _Edit:
+    """New text for [start, end) of the question before."""
+
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Fragment:
+    """What an elliptical question names: periods, names, and the attribute that it asks for."""
+
+    periods: Sequence[Mention]
+    names: Sequence[Mention]
+    attribute: str
+
+
+def complete_ellipsis(text: str, before: str) -> str | None:
+    """The whole question that a fragment stands for, or None where `text` is no fragment or fits nothing."""
+    fragment = _read_fragment(text)
+    parts = split_question(before)
+    asked = parts[-1].text
+    quoted = find_quoted(asked)
+    words = read_words(asked, quoted)
+    asks = read_asking(words, 0, len(words)) is not None or asked.rstrip().endswith("?")
+    if fragment is None or not asks:
+        return None
+    names = find_names(asked, words, quoted)
+    edits: list[_Edit] = []
+    added: list[str] = []
+    for period in fragment.periods:
+        edit = _replace_period(period, find_periods(asked))
+        if edit:
+            edits.append(edit)
+        else:
+            default = "on" if period.sort == "weekday" else "in"
+            added.append(f"{period.preposition or default} {period.text}")
+    for name in fragment.names[:1]:
+        target = _name_target(name, names)
+        if target:
+            edits.append(_Edit(target.start, target.end, name.text))
+        elif name.preposition:
+            added.append(f"{name.preposition} {name.text}")
+        else:
+            return None
+    if fragment.attribute:
+        edit = _replace_attribute(fragment.attribute, asked, words, names)
+        if edit is None:
+            return _build_core(fragment, names, find_periods(asked))
+        edits.append(edit)
+    return _apply(asked, edits, added)
+
+
+def _read_fragment(text: str) -> _Fragment | None:
+    lead = _LEAD.match(text)
+    led = lead is not None and bool(lead.group().strip())
+    rest = text[lead.end() if lead else 0 :].strip().rstrip("?.!, ")
+    quoted = find_quoted(rest)
+    words = read_words(rest, quoted)
+    if not words or len(words) > _MAX_WORDS or read_asking(words, 0, len(words)) is not None:
+        return None
+    if any(word.lower in AUXILIARIES or word.lower in SUBJECTS or word.lower in _GREETINGS for word in words):
+        return None
+    periods = find_periods(rest)
+    names = find_names(rest, words, quoted)
+    taken = [*periods, *names]
+    left = [
+        at
+        for at, word in enumerate(words)
+        if word.lower not in FUNCTION_WORDS and not any(m.start <= word.start < m.end for m in taken)
+    ]
+    attribute = ""
+    if left:
+        end = noun_phrase_end(rest, words, left[0])
+        if left[-1] >= end:
+            return None
+        article = words[left[0] - 1].lower == "the" if left[0] else False
+        attribute = ("the " if article else "") + rest[words[left[0]].start : words[end - 1].end]
+        noun = words[end - 1].lower
+        if not names and NOUNS.get(noun) in ("place", "company", "team") and article:
+            names, attribute = [Mention("name", attribute, 0, len(rest))], ""
+    asks = led or text.rstrip().endswith("?")
+    if not (taken or left) or (not asks and (names or attribute)):
+        return None
+    return _Fragment(periods, names, attribute)
+
+
+def _replace_period(period: Mention, periods: Sequence[Mention]) -> _Edit | None:
+    """The period in the place of one of the same sort; a bare quarter or month keeps the year that stood there."""
+    same = [other for other in periods if (other.sort == "weekday") == (period.sort == "weekday")]
+    same = [other for other in same if other.sort == period.sort] or same
+    if not same:
+        return None
+    target = same[-1]
+    year = _YEAR.search(target.text)
+    if period.sort == "year" and target.sort != "year":
+        if year is None:
+            return _Edit(target.end, target.end, f" {period.text}")
+        return _Edit(target.start + year.start(), target.start + year.end(), period.text)
+    if period.sort in ("quarter", "month") and year and not _YEAR.search(period.text):
+        return _Edit(target.start, target.end, f"{period.text} {year.group()}")
+    return _Edit(target.start, target.end, period.text)
+
+
+def _name_target(name: Mention, names: Sequence[Mention]) -> Mention | None:
+    """The name whose place a fragment's name takes; 'in France' takes only the place of another 'in ...'."""
+    places = ("in", "at", "near", "from", "on")
+    if name.preposition in places:
+        return next((other for other in reversed(names) if other.preposition in places), None)
+    noun = NOUNS.get(name.text.lower().split()[-1])
+    alike = [other for other in names if NOUNS.get(other.text.lower().split()[-1]) == noun]
+    return choose_mention(alike, None) or choose_mention(names, None)
+
+
+def _replace_attribute(attribute: str, asked: str, words: Sequence[Word], names: Sequence[Mention]) -> _Edit | None:
+    """The attribute in the place of the one asked before: 'the revenue of', 'X's revenue', 'what revenue did'."""
+    bare = attribute.removeprefix("the ")
+    inverted = False
+    candidates: list[_Edit] = []
+    for at, word in enumerate(words):
+        inverted = inverted or word.lower in ("do", "does", "did")
+        end = noun_phrase_end(asked, words, at + 1)
+        if end == at + 1 or end > len(words):
+            continue
+        start, following = words[at + 1].start, words[end].lower if end < len(words) else ""
+        if any(name.start < words[end - 1].end and start < name.end for name in names):
+            continue
+        edit = _Edit(start, words[end - 1].end, bare)
+        owned = word.text.endswith(("'s", "’s")) and any(name.end == word.end - 2 for name in names)
+        asked_for = word.lower in ("what", "which") and following in AUXILIARIES
+        if (word.lower == "the" and following == "of") or owned or asked_for:
+            return edit
+        if word.lower == "the" and not (inverted and not following):
+            candidates.append(edit)
+    return candidates[0] if candidates else None
+
+
+def _build_core(fragment: _Fragment, names: Sequence[Mention], periods: Sequence[Mention]) -> str | None:
+    """'the net income of Norvane Systems in Q2 2025?', where the question before has no place for an attribute."""
+    name = fragment.names[0] if fragment.names else choose_mention(names, None)
+    if name is None:
+        return None
+    period = next(iter([*fragment.periods, *periods]), None)
+    when = f" {period.preposition or 'in'} {period.text}" if period else ""
+    return f"{fragment.attribute} of {name.text}{when}?"
+
+
+def _apply(asked: str, edits: Sequence[_Edit], added: Sequence[str]) -> str | None:
+    result = asked
+    limit = len(asked) + 1
+    for edit in sorted(edits, key=lambda edit: edit.start, reverse=True):
+        if edit.end > limit:
+            return None
+        limit = edit.start
+        result = result[: edit.start] + edit.text + result[edit.end :]
+    if added:
+        body = result.rstrip()
+        mark = body[-1:] if body[-1:] in ".?!" else ""
+        result = " ".join([body.rstrip(".?!"), *added]) + mark
+    return result

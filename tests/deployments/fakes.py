@@ -1,0 +1,200 @@
+"""A scripted stand-in for experts, a small fleet and an encoder without weights: what the gateway's tests serve with."""
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from deployments.expert_call import (
+    ExpertEvent,
+    ExpertRequest,
+    Failed,
+    Finished,
+    ReplicaState,
+    Retrieved,
+    TextDelta,
+)
+from deployments.gateway_service import GatewayService, Serving, Target
+from experts.fleet import Fleet
+from router.question import Citation, Failure, Plan, Question, Reference, SubQuery, SubQueryId, Usage
+
+DIMENSIONS = 16
+
+
+class WordEncoder:
+    """Vectors from the words of a text: equal texts are equal, shared words are near."""
+
+    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+        vectors = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
+        for row, text in enumerate(texts):
+            for word in [*text.lower().split(), ""]:
+                vectors[row, hashlib.sha256(word.encode("utf-8", "replace")).digest()[0] % DIMENSIONS] += 1
+            vectors[row] /= np.linalg.norm(vectors[row])
+        return vectors
+
+
+def build_fleet(**gateway: Any) -> Fleet:
+    """Three domains on two engines."""
+    return Fleet.model_validate(
+        {
+            "name": "test",
+            "engines": {"small": {"model": "a/b", "replicas": {"min": 1}}, "large": {"model": "c/d"}},
+            "domains": {
+                "finance": {
+                    "description": "Money, prices, interest and budgets.",
+                    "examples": ["What does the loan cost?", "How high is the interest?"],
+                    "variants": {"full": {"engine": "small"}, "quick": {"engine": "large"}},
+                    "index": {"corpus": "/corpora/finance"},
+                    "max_in_flight": 2,
+                    "max_tokens": 64,
+                    "history_turns": 2,
+                },
+                "coding": {
+                    "description": "Programs, code and languages.",
+                    "examples": ["How do I sort a list in Python?"],
+                    "variants": {"full": {"engine": "small"}},
+                    "max_tokens": 32,
+                },
+                "general": {
+                    "description": "Everything else that people ask.",
+                    "variants": {"full": {"engine": "large"}},
+                },
+            },
+            "generalist": "general",
+            "gateway": gateway,
+            "nodes": {"laptop": {"cpus": 2, "memory_gib": 8}},
+        }
+    )
+
+
+@dataclass
+class Script:
+    """What the fake expert of one domain does."""
+
+    texts: tuple[str, ...] = ("An ", "answer", " [1].")
+    finish_reason: Any = "stop"
+    failure: Failed | None = None
+    """Ends the answer after `texts` instead of Finished."""
+    before_s: float = 0.0
+    between_s: float = 0.0
+    raises: Exception | None = None
+    gate: asyncio.Event | None = None
+    """Awaited before the first text."""
+
+
+def down(domain: str) -> Failed:
+    """A replica that died."""
+    return Failed(Failure("expert_unavailable", f"expert '{domain}' failed: its replica died; retry", retryable=True))
+
+
+@dataclass
+class ScriptedExperts:
+    """Experts that say what a script says, and note what they were asked and what they hold."""
+
+    scripts: dict[str, Script] = field(default_factory=dict)
+    states: tuple[ReplicaState, ...] = ()
+    requests: list[ExpertRequest] = field(default_factory=list)
+    bodies: list[Mapping[str, Any]] = field(default_factory=list)
+    open: Counter[str] = field(default_factory=Counter)
+    most_open: int = 0
+    refusal: Mapping[str, Any] | None = None
+
+    async def answer(self, request: ExpertRequest) -> AsyncIterator[ExpertEvent]:
+        self.requests.append(request)
+        script = self.scripts.get(request.domain, Script())
+        self.open[request.domain] += 1
+        self.most_open = max(self.most_open, self.open.total())
+        try:
+            if script.raises is not None:
+                raise script.raises
+            citation = Citation(1, request.domain, "Title", "source.md", "passage", 0.9, "v1")
+            yield Retrieved((citation,), 0.002)
+            await asyncio.sleep(script.before_s)
+            if script.gate is not None:
+                await script.gate.wait()
+            for text in script.texts:
+                yield TextDelta(text)
+                await asyncio.sleep(script.between_s)
+            if script.failure is not None:
+                yield script.failure
+            else:
+                yield Finished(script.finish_reason, Usage(10, len(script.texts)), {"generate": 0.01})
+        finally:
+            self.open[request.domain] -= 1
+
+    async def complete(
+        self, domain: str, variant: str, body: Mapping[str, Any], request_id: str
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        self.bodies.append(body)
+        script = self.scripts.get(domain, Script())
+        self.open[domain] += 1
+        try:
+            if self.refusal is not None:
+                yield {"error": self.refusal}
+                return
+            if script.raises is not None:
+                raise script.raises
+            usage = {"prompt_tokens": 4, "completion_tokens": len(script.texts), "total_tokens": 4 + len(script.texts)}
+            common = {"id": "engine", "object": "text_completion", "created": 1, "model": "engine"}
+            if not body["stream"]:
+                choice = {"index": 0, "text": "".join(script.texts), "logprobs": None, "finish_reason": "stop"}
+                yield {**common, "choices": [choice], "usage": usage}
+                return
+            for text in script.texts:
+                await asyncio.sleep(script.between_s)
+                choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": None}
+                yield {**common, "choices": [choice], "usage": None}
+            choice = {"index": 0, "text": "", "logprobs": None, "finish_reason": "stop"}
+            yield {**common, "choices": [choice], "usage": None}
+            yield {**common, "choices": [], "usage": usage}
+        finally:
+            self.open[domain] -= 1
+
+    async def observe(self) -> tuple[ReplicaState, ...]:
+        return self.states
+
+
+def answering_states() -> tuple[ReplicaState, ...]:
+    """One replica of each engine of `build_fleet`."""
+    return tuple(
+        ReplicaState(engine, f"{engine}-1", "node-1", 0, {"finance": 3}, {"finance": 30}, {"finance": "v1"}, 10.0)
+        for engine in ("small", "large")
+    )
+
+
+def build_sub_query(position: int, text: str, domain: str, needs: tuple[tuple[str, int], ...] = ()) -> SubQuery:
+    """A sub-query; `needs` gives words of its text and the sub-query whose answer they stand for."""
+    references = tuple(
+        Reference(text.index(words), text.index(words) + len(words), SubQueryId(need)) for words, need in needs
+    )
+    vector = WordEncoder().encode([text])[0]
+    return SubQuery(SubQueryId(position), text, domain, vector, (), "the test says so", references)
+
+
+def build_plan(*sub_queries: SubQuery) -> Plan:
+    """A plan of hand-made sub-queries."""
+    return Plan(" ".join(part.text for part in sub_queries), sub_queries, ("the test says so",), {"split": 0.0})
+
+
+class PlannedService(GatewayService):
+    """A gateway service whose routed questions get the plan that the test made."""
+
+    planned: Plan | None = None
+
+    async def plan(self, serving: Serving, question: Question, target: Target, whole: bool) -> Plan:
+        if self.planned is not None and target.domain is None:
+            return self.planned
+        return await super().plan(serving, question, target, whole)
+
+
+async def start_service(experts: ScriptedExperts, fleet: Fleet | None = None, **settings: Any) -> PlannedService:
+    """A service that is ready to answer."""
+    service = PlannedService(lambda _: experts, lambda _: WordEncoder(), **settings)
+    service.apply_fleet(fleet if fleet is not None else build_fleet())
+    await service.wait_loaded()
+    return service

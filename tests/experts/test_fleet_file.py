@@ -1,0 +1,389 @@
+"""A broken fleet file says where, what was found, what is known and what to do next, for all its mistakes at once."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+
+from experts.errors import FleetFileError
+from experts.fleet_file import check_fleet, load_fleet
+
+GOOD = """\
+name: office
+engines:
+  small:
+    model: ./models/small
+    max_adapters: 1
+  large:
+    model: Qwen/Qwen2.5-7B-Instruct
+    device: gpu
+    tensor_parallel: 2
+    node_type: big
+domains:
+  law:
+    description: Contracts, courts and statutes.
+    examples: [Who may sue]
+    variants:
+      full: {engine: large}
+      adapter: {engine: small, adapter: ./adapters/law}
+    index: {corpus: corpora/law}
+  general:
+    description: Everything that no other domain owns.
+    variants:
+      full: {engine: small}
+generalist: general
+router:
+  encoder: all-MiniLM-L6-v2
+nodes:
+  big: {cpus: 32, memory_gib: 256, gpus: 4}
+  little: {cpus: 4, memory_gib: 16}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with all that the good file refers to."""
+    (tmp_path / "models/small").mkdir(parents=True)
+    (tmp_path / "models/small/config.json").write_text("{}")
+    (tmp_path / "adapters/law").mkdir(parents=True)
+    (tmp_path / "adapters/law/adapter_config.json").write_text('{"r": 8}')
+    (tmp_path / "adapters/empty").mkdir()
+    (tmp_path / "adapters/wide").mkdir()
+    (tmp_path / "adapters/wide/adapter_config.json").write_text('{"r": 64}')
+    (tmp_path / "corpora/law").mkdir(parents=True)
+    (tmp_path / "corpora/law/torts.md").write_text("A tort is a civil wrong.")
+    (tmp_path / "corpora/pictures").mkdir()
+    (tmp_path / "corpora/pictures/scan.png").write_bytes(b"\x89PNG")
+    return tmp_path
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "fleet.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def change(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new, 1)
+
+
+# Each: what replaces what in the good file; the key at fault; words of what was found, is known and comes next.
+BROKEN = [
+    ("engines:\n", "enginez:\n", "enginez", ["unknown key", "known keys: name, engines", "did you mean 'engines'?"]),
+    ("    max_adapters: 1", "    max_adaptors: 1", "engines.small.max_adaptors", ["did you mean 'max_adapters'?"]),
+    (
+        "    device: gpu",
+        "    device: gpu\n    max_tokens: 9",
+        "engines.large.max_tokens",
+        ["unknown key", "max_tokens is a key of domains.NAME"],
+    ),
+    (
+        "    device: gpu",
+        "    device: gpu\n    dtype: bf16",
+        "engines.large.dtype",
+        ["'bf16'", "known: auto, bfloat16, float16, float32", "did you mean 'bfloat16'?"],
+    ),
+    (
+        "    device: gpu",
+        '    device: gpu\n    max_model_len: "8192"',
+        "engines.large.max_model_len",
+        ["'8192' (text)", "a whole number from 64 to 1000000", "write 8192 without quotes"],
+    ),
+    (
+        "    device: gpu",
+        "    device: gpu\n    max_in_flight: 0",
+        "engines.large.max_in_flight",
+        ["found 0", "from 1 to 100000", "raise max_in_flight to 1 at least"],
+    ),
+    (
+        "    device: gpu",
+        "    device: gpu\n    gpus: 2",
+        "engines.large.gpus",
+        ["found 2", "a number above 0 up to 1", "lower gpus to 1 at most"],
+    ),
+    (
+        "[Who may sue]",
+        "Who may sue",
+        "domains.law.examples",
+        ["'Who may sue' (text)", "a list of text, 1000 at most", "after a hyphen"],
+    ),
+    ("[Who may sue]", "[yes]", "domains.law.examples.0", ["found true", "allowed: text", 'in quotes: "true"']),
+    (
+        "index: {corpus: corpora/law}",
+        "index: corpora/law",
+        "domains.law.index",
+        ["'corpora/law' (text)", "a mapping with the keys corpus, passages", "indented lines"],
+    ),
+    (
+        "  law:\n",
+        "  Law EU:\n",
+        "domains.Law EU",
+        ["the name 'Law EU'", "lower-case letters", "for example to 'law-eu'"],
+    ),
+    ("name: office", "name: office-", "name", ["'office-'", "no hyphen last", "'office'"]),
+    ("generalist: general\n", "", "generalist", ["found nothing", "needed: Domain (a key", "add the key generalist"]),
+    ("    model: ./models/small\n", "", "engines.small.model", ["nothing", "needed: Hub id", "add the key model"]),
+    ("router:\n  encoder: all-MiniLM-L6-v2", "router:", "router", ["nothing", "a mapping with the keys encoder"]),
+    (
+        "{engine: large}",
+        "{engine: larg}",
+        "domains.law.variants.full.engine",
+        ["'larg'", "known engines: small, large", "did you mean 'large'?"],
+    ),
+    (
+        "{engine: large}",
+        "{engine: xyz}",
+        "domains.law.variants.full.engine",
+        ["'xyz'", "known engines: small, large", "add engines.xyz"],
+    ),
+    (
+        "      full: {engine: large}\n",
+        "",
+        "engines.large",
+        ["no domain uses", "the variants use: small", "remove it or give it a variant"],
+    ),
+    (
+        "generalist: general",
+        "generalist: generale",
+        "generalist",
+        ["'generale'", "known domains: law, general", "did you mean 'general'?"],
+    ),
+    ("node_type: big", "node_type: bigger", "engines.large.node_type", ["known node types: big, little", "'big'?"]),
+    ("node_type: big", "node_type: little", "engines.large.device", ["'gpu'", "little has 0", "set device: cpu"]),
+    ("tensor_parallel: 2", "tensor_parallel: 8", "engines.large.tensor_parallel", ["found 8", "big has 4", "to 4 at"]),
+    (
+        "tensor_parallel: 2",
+        "tensor_parallel: 2\n    gpus: 0.5",
+        "engines.large.gpus",
+        ["found 0.5", "tensor_parallel: 2 takes whole GPUs", "set gpus: 1 or remove tensor_parallel"],
+    ),
+    (
+        "    device: gpu\n",
+        "",
+        "engines.large.tensor_parallel",
+        ["found 2", "device: cpu, which uses no GPU", "set device: gpu or remove tensor_parallel"],
+    ),
+    (
+        "tensor_parallel: 2",
+        "tensor_parallel: 2\n    kv_cache_gib: 4",
+        "engines.large.kv_cache_gib",
+        ["found 4", "device: gpu", "remove kv_cache_gib"],
+    ),
+    (
+        "    device: gpu",
+        "    device: gpu\n    replicas: {min: 3, max: 2}",
+        "engines.large.replicas.min",
+        ["found 3", "replicas.max is 2", "lower min to 2 at most or raise max to 3"],
+    ),
+    (
+        "./models/small",
+        "./models/smal",
+        "engines.small.model",
+        ["which does not exist", "needed: a model's folder", "did you mean 'small'?"],
+    ),
+    (
+        "./models/small",
+        "./corpora/law",
+        "engines.small.model",
+        ["without config.json", "the weights", "name the folder"],
+    ),
+    ("./models/small", "models/small", "engines.small.model", ["'models/small'", "a hub id", "write ./models/small"]),
+    ("./models/small", "~/models/small", "engines.small.model", ["'~/models/small'", "hub id such as", "with ./"]),
+    (
+        "./adapters/law",
+        "./adapters/low",
+        "domains.law.variants.adapter.adapter",
+        ["'./adapters/low', which does not exist", "a LoRA adapter's folder", "did you mean 'law'?"],
+    ),
+    (
+        "./adapters/law",
+        "./adapters/empty",
+        "domains.law.variants.adapter.adapter",
+        ["a folder without adapter_config.json", "holds adapter_config.json", "name the folder that has it"],
+    ),
+    (
+        "./adapters/law",
+        "./adapters/wide",
+        "domains.law.variants.adapter.adapter",
+        ["an adapter of rank 64", "max_adapter_rank is 16", "raise max_adapter_rank to 64"],
+    ),
+    ("    max_adapters: 1\n", "", "engines.small.max_adapters", ["found 0", "1 adapters", "raise max_adapters to 1"]),
+    (
+        "corpora/law",
+        "corpora/lore",
+        "domains.law.index.corpus",
+        ["'corpora/lore', which does not exist", "corpora: law, pictures", "create it or correct the path"],
+    ),
+    (
+        "corpora/law",
+        "corpora/pictures",
+        "domains.law.index.corpus",
+        ["a folder without documents", ".md, .txt, .py", "put documents there"],
+    ),
+    (
+        "Everything that no other domain owns.",
+        "contracts, courts  and statutes.",
+        "domains.general.description",
+        ["description of domain 'law' again", "tells domains apart", "this domain alone"],
+    ),
+    (
+        "    index: {corpus",
+        "    max_tokens: 4096\n    index: {corpus",
+        "domains.law.max_tokens",
+        ["found 4096", "max_model_len 4096", "lower max_tokens"],
+    ),
+    ("all-MiniLM-L6-v2", "./encoder", "router.encoder", ["'./encoder', which does not exist", "an encoder's folder"]),
+    (
+        "memory_gib: 16",
+        "memory_gib: 16, gpu_type: H100",
+        "nodes.little.gpu_type",
+        ["'H100'", "gpus: 0", "or remove gpu_type"],
+    ),
+    ("generalist: general", "generalist: general\nname: shop", "name", ["the key 'name' again", "line 1", "keep one"]),
+    (
+        "name: office",
+        "name: office\napi_key: abc",
+        "api_key",
+        ["looks like a secret", "hold none", "environment variable"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "key", "words"), BROKEN, ids=[f"{case[2]}-{case[1][:24]}" for case in BROKEN])
+def test_a_mistake_names_its_key_what_was_found_what_is_known_and_the_next_step(
+    folder: Path, old: str, new: str, key: str, words: list[str]
+) -> None:
+    mistakes = check_fleet(write(folder, change(old, new))).mistakes
+    lines = [mistake for mistake in mistakes if mistake.startswith((f"{key} (line ", f"{key}: "))]
+    assert any(all(word in line for word in words) for line in lines), mistakes
+
+
+def test_the_good_file_loads_with_absolute_paths(folder: Path) -> None:
+    fleet = load_fleet(write(folder, GOOD))
+    assert fleet.engines["small"].model == str(folder / "models/small")
+    assert fleet.engines["large"].model == "Qwen/Qwen2.5-7B-Instruct"
+    assert fleet.domains["law"].variants["adapter"].adapter == str(folder / "adapters/law")
+    assert fleet.domains["law"].index is not None
+    assert fleet.domains["law"].index.corpus == str(folder / "corpora/law")
+    assert fleet.router.encoder == "all-MiniLM-L6-v2"
+
+
+def test_paths_start_at_the_fleet_file_and_not_at_the_working_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, GOOD)
+    monkeypatch.chdir(folder.parent)
+    fleet = load_fleet(Path(folder.name) / "fleet.yaml")
+    assert fleet.engines["small"].model == str(folder / "models/small")
+
+
+def test_all_mistakes_are_reported_at_once_in_the_order_of_the_file(folder: Path) -> None:
+    text = GOOD
+    for old, new in [
+        ("./models/small", "./models/none"),
+        ("device: gpu", "device: tpu"),
+        ("{engine: large}", "{engine: larg}"),
+        ("generalist: general", "generalist: nobody"),
+        ("cpus: 32", "cpus: -1"),
+        ("corpora/law}", "corpora/law, passages: many}"),
+    ]:
+        text = text.replace(old, new, 1)
+    with pytest.raises(FleetFileError) as caught:
+        load_fleet(write(folder, text))
+    keys = [mistake.split(" ")[0] for mistake in caught.value.mistakes]
+    assert keys == [
+        "engines.small.model",
+        "engines.large",
+        "engines.large.device",
+        "domains.law.variants.full.engine",
+        "domains.law.index.passages",
+        "generalist",
+        "nodes.big.cpus",
+    ]
+    assert pickle.loads(pickle.dumps(caught.value)).mistakes == caught.value.mistakes
+
+
+def test_a_misspelt_key_is_one_mistake_and_draws_no_others(folder: Path) -> None:
+    assert len(check_fleet(write(folder, change("    model: Qwen", "    modell: Qwen"))).mistakes) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["an empty file", "needed keys: name, engines, domains, generalist, nodes"]),
+        (b"# nothing here\n", ["an empty file"]),
+        (b"- a\n- b\n", ["a list of 2", "needed keys", "start from"]),
+        (b"name: \xff\xfe\n", ["byte 0xff at position 6", "UTF-8", "save the file as UTF-8"]),
+        (b"name: a\n\tengines: b\n", ["(line 2)", "at column 1", "no YAML", "spaces instead of tabs"]),
+        (b"name: [a\nengines: b\n", ["(line 2)", "column", "no YAML"]),
+        (b"name: a: b\n", ["(line 1)", "mapping values", "quotes"]),
+        (b"name: a\n---\nname: b\n", ["(line 2)", "document", "one fleet per file"]),
+        (b"name: !python/object:os.system a\n", ["(line 1)", "tag", "remove the tag"]),
+        (b"a: &a\n  b: *a\n", ["levels", "anchors"]),
+        (b"name: \x00\n", ["the character", "remove that character"]),
+    ],
+)
+def test_a_file_that_is_no_fleet_says_why(tmp_path: Path, content: bytes, words: list[str]) -> None:
+    path = tmp_path / "fleet.yaml"
+    path.write_bytes(content)
+    (mistake,) = check_fleet(path).mistakes
+    assert all(word in mistake for word in words), mistake
+
+
+def test_a_missing_file_names_the_one_that_was_meant(tmp_path: Path) -> None:
+    (tmp_path / "laptop.yaml").touch()
+    (mistake,) = check_fleet(tmp_path / "labtop.yaml").mistakes
+    assert "no such file" in mistake
+    assert "did you mean 'laptop.yaml'?" in mistake
+
+
+def test_a_folder_in_place_of_a_file_lists_its_files(tmp_path: Path) -> None:
+    (tmp_path / "laptop.yaml").touch()
+    (mistake,) = check_fleet(tmp_path).mistakes
+    assert "found a folder; YAML files in it: laptop.yaml; name one file" in mistake
+
+
+def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    (tmp_path / "laptop.yaml").touch()
+    (mistake,) = check_fleet(tmp_path / "laptop.yaml" / "more.yaml").mistakes
+    assert "cannot be read" in mistake
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("name: office", "name: office\nhub_token: hf_abcdefghijklmnopqrstuvwxyz"),
+        ("all-MiniLM-L6-v2", "hf_abcdefghijklmnopqrstuvwxyz"),
+        ("device: gpu", "device: hf_abcdefghijklmnopqrstuvwxyz"),
+    ],
+)
+def test_a_secret_is_a_mistake_and_is_never_shown(folder: Path, old: str, new: str) -> None:
+    mistakes = check_fleet(write(folder, change(old, new))).mistakes
+    assert any("looks like a secret" in mistake for mistake in mistakes)
+    assert not any("hf_abc" in mistake for mistake in mistakes)
+
+
+def test_long_values_are_shortened(folder: Path) -> None:
+    (mistake,) = check_fleet(write(folder, change("{engine: small}", "{engine: " + "small" * 100 + "}"))).mistakes
+    assert len(mistake) < 400
+    assert "…" in mistake
+
+
+def test_an_anchor_may_be_merged_and_overridden(folder: Path) -> None:
+    block = """
+  little:
+    <<: &all {count: 2, cpus: 9}
+    cpus: 4
+    memory_gib: 16
+  third: {<<: *all, memory_gib: 8}
+"""
+    nodes = load_fleet(write(folder, change("\n  little: {cpus: 4, memory_gib: 16}\n", block))).nodes
+    assert (nodes["little"].count, nodes["little"].cpus, nodes["third"].cpus) == (2, 4, 9)
+
+
+def test_an_engine_cannot_have_the_name_of_the_gateway(folder: Path) -> None:
+    mistakes = check_fleet(
+        write(folder, GOOD.replace("small:", "gateway:").replace("engine: small", "engine: gateway"))
+    ).mistakes
+    assert mistakes[0].startswith("engines.gateway (line 3): found the name 'gateway'")
