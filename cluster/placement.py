@@ -152,12 +152,16 @@ def describe_placement(placement: Placement) -> tuple[str, ...]:
     by_node: dict[Node, list[str]] = {}
     for assignment in placement.assignments:
         for share in assignment.shares:
-            takes = [f"{share.cpus:g} cpus"]
+            takes = [f"{share.cpus:g} {'CPU' if share.cpus == 1 else 'CPUs'}"]
             takes += [f"{share.memory_gib:g} GiB of KV cache"] if share.memory_gib else []
-            takes += [f"{gpu.share:g} of GPU {gpu.gpu}" for gpu in share.gpus]
+            takes += [f"{_describe_share(gpu.share)}GPU {gpu.gpu}" for gpu in share.gpus]
             by_node.setdefault(share.node, []).append(f"{assignment.engine} ({', '.join(takes)})")
     lines = [f"{node}: {'; '.join(by_node[node])}" for node in sorted(by_node)]
     return (*lines, *(_describe_unplaced(unplaced) for unplaced in placement.unplaced))
+
+
+def _describe_share(share: float) -> str:
+    return "" if share == 1 else f"{share:g} of "
 
 
 def _describe_unplaced(unplaced: Unplaced) -> str:

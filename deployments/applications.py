@@ -35,9 +35,24 @@ def plan_serve_config(fleet: Fleet, indexes: Mapping[str, IndexLocation]) -> dic
             "name": name,
             "route_prefix": None,
             "import_path": "deployments.applications:build_expert",
-            "args": {"name": name, "engine": engine.model_dump(mode="json"), "gpu_type": _gpu_type(fleet, engine)},
+            "args": {
+                "name": name,
+                "engine": engine.model_dump(mode="json", exclude={"replicas", "max_in_flight", "max_queued"}),
+                "gpu_type": _gpu_type(fleet, engine),
+            },
             "deployments": [
-                {"name": EXPERT_DEPLOYMENT, "user_config": _expert_user_config(fleet, name, indexes)},
+                {
+                    "name": EXPERT_DEPLOYMENT,
+                    # Ray's LLM defaults are 1e9 requests in flight and no scaling; every bound is set.
+                    "max_ongoing_requests": engine.max_in_flight,
+                    "max_queued_requests": engine.max_queued,
+                    "autoscaling_config": {
+                        "min_replicas": engine.replicas.min,
+                        "max_replicas": engine.replicas.max,
+                        "target_ongoing_requests": engine.replicas.target_in_flight,
+                    },
+                    "user_config": _expert_user_config(fleet, name, indexes),
+                },
             ],
         }
         for name, engine in fleet.engines.items()
@@ -46,9 +61,14 @@ def plan_serve_config(fleet: Fleet, indexes: Mapping[str, IndexLocation]) -> dic
         "name": GATEWAY_APPLICATION,
         "route_prefix": "/",
         "import_path": "deployments.applications:build_gateway",
-        "args": {"replicas": fleet.gateway.replicas, "max_in_flight": fleet.gateway.max_in_flight},
+        "args": {},
         "deployments": [
-            {"name": GATEWAY_DEPLOYMENT, "user_config": {"fleet": fleet.model_dump(mode="json")}},
+            {
+                "name": GATEWAY_DEPLOYMENT,
+                "num_replicas": fleet.gateway.replicas,
+                "max_ongoing_requests": fleet.gateway.max_in_flight,
+                "user_config": {"fleet": fleet.model_dump(mode="json")},
+            },
         ],
     }
     return {
@@ -90,9 +110,8 @@ def build_expert(args: dict[str, Any]) -> serve.Application:
     return bind_expert(args["name"], Engine.model_validate(args["engine"]), args["gpu_type"])
 
 
-def build_gateway(args: dict[str, Any]) -> serve.Application:
+def build_gateway(_args: dict[str, Any]) -> serve.Application:
     """The gateway's application; the fleet that it serves comes as `user_config`, so that it changes in place."""
     from deployments.gateway import Gateway
 
-    replicas = {"num_replicas": int(args["replicas"]), "max_ongoing_requests": int(args["max_in_flight"])}
-    return serve.deployment(Gateway, name=GATEWAY_DEPLOYMENT, **replicas).bind()
+    return serve.deployment(Gateway, name=GATEWAY_DEPLOYMENT).bind()

@@ -86,7 +86,9 @@ def print_fleet(console: Console, fleet: Mapping[str, Any]) -> None:
 def print_up(console: Console, report: UpReport) -> None:
     """Where the fleet is, how to ask it and how to stop it."""
     console.print(f"fleet [bold]{report.fleet}[/] answers at [bold]{report.url}[/] after {report.total_s:.1f} s")
-    console.print(escape('  ask:   guildhall ask "What was the revenue of Norvane Systems in Q2 2025?"'), soft_wrap=True)
+    console.print(
+        escape('  ask:   guildhall ask "What was the revenue of Norvane Systems in Q2 2025?"'), soft_wrap=True
+    )
     console.print("  watch: guildhall status", soft_wrap=True)
     console.print("  stop:  guildhall down", soft_wrap=True)
 

@@ -98,8 +98,9 @@ def await_ready(config: Mapping[str, Any], progress: Progress, deadline: float, 
             name = waiting[0]
             application = details.get("applications", {}).get(name, {})
             raise Unavailable(
-                f"not ready in time: {', '.join(waiting)}; '{name}' is {_describe(application)}; it goes on starting: look "
-                f"with `guildhall up` again or stop it with `guildhall down`\n{_explain_failure(name, application, logs)}"
+                f"not ready in time: {', '.join(waiting)}; starting goes on: wait for it with `guildhall up` or stop "
+                f"it with `guildhall down`; '{name}' is {_describe(application)}\n"
+                f"{_explain_failure(name, application, logs)}"
             )
         time.sleep(POLL_S if waiting else 0)
     _await_gateway(config, progress, deadline)

@@ -1,7 +1,7 @@
 """The command line's way to a gateway: questions, plans and the fleet's state over HTTP."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -58,13 +58,16 @@ class GatewayClient:
     def close(self) -> None:
         self._http.close()
 
-    def ask(self, question: str, model: str) -> Iterator[AnswerEvent]:
+    def ask(self, question: str, model: str) -> Generator[AnswerEvent]:
         """The answer as it comes; ends with Answered, or raises when the gateway breaks it off."""
-        with self._errors(), self._http.stream(
-            "POST",
-            f"{self.url}/v1/chat/completions",
-            json={**_chat(question, model), "stream": True, "stream_options": {"include_usage": True}},
-        ) as response:
+        with (
+            self._errors(),
+            self._http.stream(
+                "POST",
+                f"{self.url}/v1/chat/completions",
+                json={**_chat(question, model), "stream": True, "stream_options": {"include_usage": True}},
+            ) as response,
+        ):
             _raise_for_error(response)
             yield from _read_answer(response.iter_lines())
 
@@ -97,9 +100,13 @@ class GatewayClient:
         except (httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise BadRequest(f"'{self.url}' is not an address: {error}; write it as {DEFAULT_URL}") from error
         except httpx.TimeoutException as error:
-            raise Unavailable(f"{self.url} did not answer within {READ_TIMEOUT_S:.0f} s; see `guildhall status`") from error
+            raise Unavailable(
+                f"{self.url} did not answer within {READ_TIMEOUT_S:.0f} s; see `guildhall status`"
+            ) from error
         except httpx.HTTPError as error:
-            raise Unavailable(f"{self.url} broke off its answer ({error}); see `guildhall status`, then ask again") from error
+            raise Unavailable(
+                f"{self.url} broke off its answer ({error}); see `guildhall status`, then ask again"
+            ) from error
 
 
 def connect_gateway(environment: Environment, url: str | None) -> GatewayClient:

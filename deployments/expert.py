@@ -307,7 +307,7 @@ def _observe_engine_error(error: Any) -> Failed:
 
 
 def bind_expert(name: str, engine: Engine, gpu_type: str | None) -> serve.Application:
-    """The Serve application of one engine, with bounds on everything that Ray's LLM defaults leave unbounded."""
+    """The Serve application of one engine; how many replicas and requests it may have, the Serve config says."""
     arguments = plan_engine_arguments(engine, gpu_type)
     callback = {"callback_config": {"callback_class": SkipDownload}} if is_path(engine.model) else {}
     llm_config = LLMConfig(
@@ -321,14 +321,6 @@ def bind_expert(name: str, engine: Engine, gpu_type: str | None) -> serve.Applic
         **callback,
         deployment_config={
             "ray_actor_options": {"num_cpus": 0},
-            "max_ongoing_requests": engine.max_in_flight,
-            "max_queued_requests": engine.max_queued,
-            "autoscaling_config": {
-                "min_replicas": engine.replicas.min,
-                "max_replicas": engine.replicas.max,
-                "initial_replicas": max(engine.replicas.min, 0),
-                "target_ongoing_requests": engine.replicas.target_in_flight,
-            },
             "health_check_period_s": 5,
             "graceful_shutdown_timeout_s": 20,
         },

@@ -107,6 +107,8 @@ def _plan_value(kind: str, key: KeyPath, value: Any, schema: dict[str, Any]) -> 
     wanted = schema.get("type")
     if value is None:
         return f"give {name} a value or remove the key"
+    if "enum" in schema:
+        return "choose one of them"
     if wanted == "string" and isinstance(value, bool | int | float):
         return f'write it in quotes: "{show_value(value)}"'
     if wanted in {"integer", "number"} and isinstance(value, str) and re.fullmatch(r"[-+]?\d+(\.\d+)?", value):
@@ -124,7 +126,7 @@ def _plan_value(kind: str, key: KeyPath, value: Any, schema: dict[str, Any]) -> 
         return "add at least one" if wanted in {"object", "array"} else "write more"
     if kind in {"too_long", "string_too_long"}:
         return "shorten it"
-    return f"give {name} such a value"
+    return f"replace it with what {name} may be"
 
 
 def _describe_schema(schema: dict[str, Any]) -> str:

@@ -27,7 +27,7 @@ def build_fleet(engines: dict[str, dict[str, Any]], nodes: dict[str, dict[str, A
 
 def list_nodes(placement: Placement) -> dict[str, list[str]]:
     """The nodes of each engine's replicas."""
-    nodes = defaultdict(list)
+    nodes: dict[str, list[str]] = defaultdict(list)
     for assignment in placement.assignments:
         nodes[assignment.engine] += [str(share.node) for share in assignment.shares]
     return dict(nodes)
@@ -121,7 +121,8 @@ def test_an_engine_without_a_place_names_the_resource_and_the_smallest_change(
     (unplaced,) = plan_placement(fleet).unplaced
     (shortage,) = unplaced.shortages
     assert shortage.resource == resource
-    assert (shortage.needed, shortage.largest_free) == (needed, pytest.approx(largest_free))
+    assert shortage.needed == needed
+    assert shortage.largest_free == pytest.approx(largest_free)
     assert unplaced.change == change
     assert plan_placement(apply_change(fleet, change)).unplaced == ()
 
@@ -134,15 +135,16 @@ def test_an_engine_that_no_single_change_places_says_so() -> None:
 
 
 def test_a_description_has_a_line_for_each_node_and_each_engine_without_a_place() -> None:
+    engines: dict[str, dict[str, Any]]
     engines = {"a": {"cpus": 3}, "b": {"cpus": 2}, "c": {"device": "gpu", "node_type": "box", "gpus": 0.5}}
     assert describe_placement(plan_placement(build_fleet(engines, {"box": GPU_NODE, "laptop": LAPTOP}))) == (
-        "box-1: b (2 cpus, 0.5 GiB of KV cache); c (1 cpus, 0.5 of GPU 0)",
-        "laptop-1: a (3 cpus, 0.5 GiB of KV cache)",
+        "box-1: c (1 CPU, 0.5 of GPU 0); b (2 CPUs, 0.5 GiB of KV cache)",
+        "laptop-1: a (3 CPUs, 0.5 GiB of KV cache)",
     )
     assert describe_placement(
         plan_placement(build_fleet({"a": {"cpus": 3}, "b": {"cpus": 2}}, {"laptop": LAPTOP}))
     ) == (
-        "laptop-1: a (3 cpus, 0.5 GiB of KV cache)",
+        "laptop-1: a (3 CPUs, 0.5 GiB of KV cache)",
         "engine 'b' has no room for 1 replica: cpus 2 needed, 1 free at most (nearest: laptop-1); "
         "change engines.b.cpus from 2 to 1",
     )

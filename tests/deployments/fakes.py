@@ -1,4 +1,4 @@
-"""A scripted stand-in for experts, a small fleet and an encoder without weights: what the gateway's tests serve with."""
+"""What the gateway's tests serve with: scripted experts, a small fleet, an encoder without weights."""
 
 import asyncio
 import hashlib

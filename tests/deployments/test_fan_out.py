@@ -170,8 +170,8 @@ async def test_cancelling_the_reader_cancels_every_part() -> None:
     experts = ScriptedExperts({"finance": Script(between_s=30), "coding": Script(before_s=30)})
     fan_out, slots = start(plan, experts)
     reader = asyncio.create_task(collect(fan_out))
-    while experts.open.total() < 2:
-        await asyncio.sleep(0.001)
+    await asyncio.sleep(0.02)
+    assert experts.open.total() == 2
     reader.cancel()
     await asyncio.wait({reader})
     assert reader.cancelled()

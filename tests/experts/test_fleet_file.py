@@ -2,8 +2,12 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from experts.errors import FleetFileError
 from experts.fleet_file import check_fleet, load_fleet
@@ -380,6 +384,30 @@ def test_an_anchor_may_be_merged_and_overridden(folder: Path) -> None:
 """
     nodes = load_fleet(write(folder, change("\n  little: {cpus: 4, memory_gib: 16}\n", block))).nodes
     assert (nodes["little"].count, nodes["little"].cpus, nodes["third"].cpus) == (2, 4, 9)
+
+
+def list_keys(data: Any, key: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    return [below for name, value in items for below in [(*key, name), *list_keys(value, (*key, name))]]
+
+
+@given(
+    st.sampled_from(list_keys(yaml.safe_load(GOOD))),
+    st.sampled_from(
+        [None, [], {}, "", "x", "./x", -1, 0, 1.5, True, float("nan"), float("inf"), [[]], {"x": {"x": 1}}]
+    ),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_stands_at_a_key_is_a_mistake_or_a_fleet_and_never_a_crash(
+    folder: Path, key: tuple[str | int, ...], value: Any
+) -> None:
+    data = part = yaml.safe_load(GOOD)
+    for name in key[:-1]:
+        part = part[name]
+    part[key[-1]] = value
+    report = check_fleet(write(folder, yaml.safe_dump(data)))
+    assert (report.fleet is None) == bool(report.mistakes)
+    assert all(len(mistake.splitlines()) == 1 for mistake in report.mistakes)
 
 
 def test_an_engine_cannot_have_the_name_of_the_gateway(folder: Path) -> None:

@@ -1,0 +1,103 @@
+"""A fleet as a Ray Serve config: what restarts stands in `args`, what changes in place in `user_config`."""
+
+from typing import Any
+
+import pytest
+from ray.serve.schema import ServeDeploySchema
+
+from deployments.applications import IndexLocation, plan_serve_config
+from experts.fleet import Domain, Engine, Fleet, Index, NodeType, Replicas, Variant
+
+INDEXES = {"law": IndexLocation("/data/law", "v1"), "art": IndexLocation("/data/art", "v1")}
+
+
+def make_fleet(**changes: Any) -> Fleet:
+    fields: dict[str, Any] = {
+        "name": "two",
+        "engines": {"shared": Engine(model="/base", max_adapters=2), "own": Engine(model="hub/own")},
+        "domains": {
+            "law": Domain(
+                description="Contracts and courts.",
+                variants={"adapter": Variant(engine="shared", adapter="/law")},
+                index=Index(corpus="/corpus/law"),
+            ),
+            "art": Domain(
+                description="Painters and paintings.",
+                variants={"adapter": Variant(engine="shared", adapter="/art"), "full": Variant(engine="own")},
+                index=Index(corpus="/corpus/art"),
+            ),
+        },
+        "generalist": "art",
+        "nodes": {"here": NodeType(cpus=8, memory_gib=16)},
+    }
+    return Fleet(**(fields | changes))
+
+
+def application(config: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(app for app in config["applications"] if app["name"] == name)
+    return found
+
+
+def test_config_is_one_that_ray_serve_accepts() -> None:
+    config = plan_serve_config(make_fleet(), INDEXES)
+    schema = ServeDeploySchema.model_validate(config)
+    assert [app.name for app in schema.applications] == ["shared", "own", "gateway"]
+
+
+def test_only_the_gateway_is_reachable_over_http() -> None:
+    config = plan_serve_config(make_fleet(), INDEXES)
+    assert {app["name"]: app["route_prefix"] for app in config["applications"]} == {
+        "shared": None,
+        "own": None,
+        "gateway": "/",
+    }
+
+
+def test_domains_on_a_shared_engine_are_entries_of_its_user_config() -> None:
+    shared = application(plan_serve_config(make_fleet(), INDEXES), "shared")
+    domains = shared["deployments"][0]["user_config"]["domains"]
+    assert domains["law"] == {
+        "adapters": {"adapter": "/law"},
+        "index": {"root": "/data/law", "version": "v1", "passages": 4},
+    }
+    assert set(domains) == {"law", "art"}
+
+
+def test_a_variant_appears_only_on_its_own_engine() -> None:
+    own = application(plan_serve_config(make_fleet(), INDEXES), "own")
+    assert own["deployments"][0]["user_config"]["domains"]["art"]["adapters"] == {"full": None}
+    assert set(own["deployments"][0]["user_config"]["domains"]) == {"art"}
+
+
+def test_a_new_domain_or_index_version_leaves_every_engine_running() -> None:
+    fleet = make_fleet()
+    before = plan_serve_config(fleet, INDEXES)
+    grown = make_fleet(
+        domains={
+            **fleet.domains,
+            "sea": Domain(description="Ships and harbours.", variants={"a": Variant(engine="shared", adapter="/sea")}),
+        }
+    )
+    after = plan_serve_config(grown, {**INDEXES, "law": IndexLocation("/data/law", "v2")})
+    for name in ("shared", "own", "gateway"):
+        assert application(before, name)["args"] == application(after, name)["args"]
+    assert application(before, "own") == application(after, "own")
+    assert application(before, "shared") != application(after, "shared")
+
+
+@pytest.mark.parametrize("change", [{"replicas": Replicas(min=1, max=2)}, {"max_queued": 7}, {"max_in_flight": 3}])
+def test_more_replicas_or_other_bounds_restart_nothing(change: dict[str, Any]) -> None:
+    fleet = make_fleet()
+    engines = {**fleet.engines, "own": fleet.engines["own"].model_copy(update=change)}
+    before, after = plan_serve_config(fleet, INDEXES), plan_serve_config(make_fleet(engines=engines), INDEXES)
+    assert application(before, "own")["args"] == application(after, "own")["args"]
+    assert application(before, "own") != application(after, "own")
+
+
+@pytest.mark.parametrize("change", [{"max_model_len": 512}, {"max_adapters": 1}, {"model": "other"}])
+def test_a_changed_engine_restarts_only_its_own_application(change: dict[str, Any]) -> None:
+    fleet = make_fleet()
+    engines = {**fleet.engines, "own": fleet.engines["own"].model_copy(update=change)}
+    before, after = plan_serve_config(fleet, INDEXES), plan_serve_config(make_fleet(engines=engines), INDEXES)
+    assert application(before, "shared") == application(after, "shared")
+    assert application(before, "own")["args"] != application(after, "own")["args"]
