@@ -6,15 +6,18 @@ share its application: they come, change and go by its `user_config`, in place (
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from ray import serve
+from typing import TYPE_CHECKING, Any
 
 from experts.fleet import Engine, Fleet
+
+if TYPE_CHECKING:
+    # Planning a config needs no Ray, and Ray must not be imported before the local cluster's settings are in force.
+    from ray import serve
 
 GATEWAY_APPLICATION = "gateway"
 EXPERT_DEPLOYMENT = "Expert"
 GATEWAY_DEPLOYMENT = "Gateway"
+PROBES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,10 @@ def plan_serve_config(fleet: Fleet, indexes: Mapping[str, IndexLocation]) -> dic
             {
                 "name": GATEWAY_DEPLOYMENT,
                 "num_replicas": fleet.gateway.replicas,
-                "max_ongoing_requests": fleet.gateway.max_in_flight,
+                # Above the gateway's own limit, so that it answers 429 itself and health probes still pass.
+                "max_ongoing_requests": fleet.gateway.max_in_flight + PROBES,
+                "max_queued_requests": fleet.gateway.max_in_flight + PROBES,
+                "logging_config": {"enable_access_log": False},
                 "user_config": {"fleet": fleet.model_dump(mode="json")},
             },
         ],
@@ -102,7 +108,7 @@ def _expert_user_config(fleet: Fleet, engine: str, indexes: Mapping[str, IndexLo
     return {"fleet": fleet.name, "domains": domains}
 
 
-def build_expert(args: dict[str, Any]) -> serve.Application:
+def build_expert(args: dict[str, Any]) -> "serve.Application":
     """The application of one engine; Ray Serve calls it with the `args` of `plan_serve_config`."""
     # Imported here because it takes vLLM along, which the gateway and the command line do without.
     from deployments.expert import bind_expert
@@ -110,8 +116,10 @@ def build_expert(args: dict[str, Any]) -> serve.Application:
     return bind_expert(args["name"], Engine.model_validate(args["engine"]), args["gpu_type"])
 
 
-def build_gateway(_args: dict[str, Any]) -> serve.Application:
+def build_gateway(_args: dict[str, Any]) -> "serve.Application":
     """The gateway's application; the fleet that it serves comes as `user_config`, so that it changes in place."""
+    from ray import serve
+
     from deployments.gateway import Gateway
 
     return serve.deployment(Gateway, name=GATEWAY_DEPLOYMENT).bind()

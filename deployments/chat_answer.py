@@ -20,6 +20,7 @@ from deployments.fan_out import FanOutRequest, PartEnded, PartEvent, PartStarted
 from deployments.gateway_service import GatewayService, Serving, Target
 from deployments.http_errors import ErrorReply, FailedPart, reply_to_failures
 from deployments.request_edge import RequestRecord
+from experts.errors import DeadlineExceeded
 from router.explain import explain_plan
 from router.fuse import FusionStream
 from router.question import Citation, Plan, SubAnswer, SubQueryId
@@ -84,9 +85,7 @@ class ChatAnswer:
         loop = asyncio.get_running_loop()
         timeout_s = self._serving.fleet.gateway.answer_timeout_s
         deadline = loop.time() + timeout_s
-        self._plan: Plan = await self._service.plan(
-            self._serving, self._request.question, self._target, self._is_formatted
-        )
+        self._plan = await self._make_plan(deadline, timeout_s)
         self._mark("route")
         self._record.fields |= {
             "model": self._request.model,
@@ -126,6 +125,16 @@ class ChatAnswer:
             self._log()
         if answering and held:
             yield "".join(held)
+
+    async def _make_plan(self, deadline: float, timeout_s: float) -> Plan:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._service.plan(self._serving, self._request.question, self._target, self._is_formatted)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"the question waited for routing longer than {timeout_s:g} s; "
+                "retry later, add gateway.replicas or raise gateway.answer_timeout_s"
+            ) from None
 
     def _fuse(self, event: PartEvent) -> str:
         if isinstance(event, PartStarted):

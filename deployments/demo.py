@@ -8,10 +8,11 @@ import json
 import os
 import platform
 import re
+import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,8 +25,9 @@ from deployments.cli import FAILED, INTERRUPTED, choose_exit_code, show_answer
 from deployments.cli_progress import Progress
 from deployments.client import GatewayClient, connect_gateway
 from deployments.environment import Environment, read_environment
+from deployments.local_ray import find_local_ray
 from deployments.up import bring_down, bring_up, gateway_url
-from experts.errors import ConfigurationError, GuildhallError
+from experts.errors import ConfigurationError, GuildhallError, Unavailable
 from experts.fleet_file import load_fleet
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -97,7 +99,8 @@ def describe_environment() -> str:
 
 def run_demo(once: bool, out: Console, err: Console) -> int:
     """Bring the pocket fleet up, ask, check, and stay or stop; returns the exit code."""
-    environment = read_environment()
+    # On a cluster the demo would replace what others deployed there.
+    environment = replace(read_environment(), ray_address=None)
     out.print(escape(describe_environment()), soft_wrap=True)
     questions = load_questions()
     fleet = load_fleet(FLEET_FILE)
@@ -108,6 +111,12 @@ def run_demo(once: bool, out: Console, err: Console) -> int:
     if running:
         out.print(f"a Guildhall fleet runs at {url} already; asking it")
     started = not running
+    other = find_local_ray(environment.data_dir) if started else None
+    if other is not None:
+        raise Unavailable(
+            f"another fleet runs on the local Ray (process {other.pid}), which the demo would replace; stop it with "
+            "`guildhall down`, then run the demo again"
+        )
     try:
         if started:
             with Progress(err) as progress:
@@ -121,6 +130,8 @@ def run_demo(once: bool, out: Console, err: Console) -> int:
         return INTERRUPTED if once else 0
     finally:
         if started:
+            # A second Ctrl-C would leave half of it running.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
             with Progress(err) as progress:
                 bring_down(environment, progress)
     return 0 if right else FAILED
@@ -209,6 +220,9 @@ def main(
     """The pocket fleet on this machine: three questions, answered and checked."""
     out = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
     err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 180)
+    # Ended by its parent (CI, a closed terminal) it tears down just as after Ctrl-C.
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, signal.default_int_handler)
     try:
         raise typer.Exit(run_demo(once, out, err))
     except GuildhallError as error:

@@ -315,7 +315,8 @@ def bind_expert(name: str, engine: Engine, gpu_type: str | None) -> serve.Applic
         engine_kwargs=arguments.engine_kwargs,
         accelerator_type=arguments.accelerator_type,
         accelerator_config={"kind": arguments.accelerator_kind},
-        placement_group_config={"bundle_per_worker": arguments.bundle_per_worker},
+        # One node for all workers of a replica: the index actor beside it is the node's.
+        placement_group_config={"bundle_per_worker": arguments.bundle_per_worker, "strategy": "STRICT_PACK"},
         runtime_env={"env_vars": arguments.env_vars},
         log_engine_metrics=False,
         **callback,

@@ -90,7 +90,10 @@ class GatewayService:
         self._wanted = fleet
         self.slots.apply_limits(fleet)
         experts = self._connect(fleet)
-        self._problem = f"the encoder '{fleet.router.encoder}' is loading; retry in a few seconds"
+        if self._serving is None:
+            self._problem = f"the encoder '{fleet.router.encoder}' is loading; retry in a few seconds"
+        else:
+            self._problem = f"a change of fleet '{fleet.name}' is being applied; what was served before still is"
         self._loading = asyncio.create_task(self._load(fleet, experts))
 
     async def _load(self, fleet: Fleet, experts: Experts) -> None:

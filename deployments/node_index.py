@@ -17,7 +17,7 @@ from retrieval.passage import SearchResult
 
 logger = logging.getLogger(__name__)
 
-# An actor that was killed answers again after 1.4 s on two idle cores; a busy node gets ten times that.
+# An actor that was killed answers again after 1.0 to 1.5 s on two busy cores; a node may need ten times that.
 SEARCH_DEADLINE_S = 15.0
 # The first start of a large index reads and checks all its files.
 OPEN_DEADLINE_S = 120.0

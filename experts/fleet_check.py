@@ -4,6 +4,7 @@ Every check runs on the parts of the file that are right in themselves, whatever
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -157,7 +158,7 @@ def _check_model(parts: _Parts, key: KeyPath, model: str) -> Iterator[Mistake]:
     elif not _HUB_ID.match(model):
         known = "allowed: a hub id such as Qwen/Qwen2.5-0.5B-Instruct, or a path that starts with ./, ../ or /"
         yield Mistake(key, show_value(model), known, "begin a path with ./")
-    elif (parts.folder / model).is_dir():
+    elif os.path.isdir(parts.folder / model):
         known = "without ./ it is a hub id, but a folder of that name is here"
         yield Mistake(key, show_value(model), known, f"write ./{shorten(model)} for the folder or rename the folder")
 
@@ -232,16 +233,23 @@ def _check_corpus(parts: _Parts, key: KeyPath, corpus: str) -> Iterator[Mistake]
 
 
 def _check_folder(parts: _Parts, key: KeyPath, reference: str, what: str) -> Iterator[Mistake]:
-    folder = (parts.folder / reference).resolve()
-    if folder.is_dir():
+    # os.path answers False where pathlib raises: names that are too long, hold a null byte or lie in a locked folder.
+    folder = Path(os.path.abspath(parts.folder / reference))
+    if os.path.isdir(folder):
         return
-    found = f"{show_value(reference)}, " + ("a file" if folder.is_file() else "which does not exist")
-    near = next(parent for parent in folder.parents if parent.is_dir())
-    siblings = sorted(path.name for path in near.iterdir() if path.is_dir())
+    found = f"{show_value(reference)}, " + ("a file" if os.path.isfile(folder) else "which does not exist")
+    near = next(parent for parent in folder.parents if os.path.isdir(parent))
+    siblings = _list_folders(near)
     known = f"needed: {what}; folders in {shorten(str(near))}: {show_names(siblings)}"
-    missing = folder.relative_to(near).parts[0]
-    closest = choose_closest(missing, siblings)
+    closest = choose_closest(folder.relative_to(near).parts[0], siblings)
     yield Mistake(key, found, known, f"did you mean '{closest}'?" if closest else "create it or correct the path")
+
+
+def _list_folders(folder: Path) -> list[str]:
+    try:
+        return sorted(path.name for path in folder.iterdir() if os.path.isdir(path))
+    except OSError:
+        return []
 
 
 def _check_descriptions(parts: _Parts) -> Iterator[Mistake]:

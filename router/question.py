@@ -50,8 +50,8 @@ class SubQuery:
     """One part of a question that one expert can answer.
 
     `needs` names only earlier sub-queries, so that a plan cannot have a cycle. `vector` is the embedding of `text`
-    that classified it and is the search vector too; its shape is (0,) where nothing is searched. `candidates` are the domains by score, best first; `reason` says
-    in words why `domain` was taken.
+    that classified it and is the search vector too; its shape is (0,) where nothing is searched. `candidates` are the
+    domains by score, best first; `reason` says in words why `domain` was taken.
     """
 
     id: SubQueryId

@@ -8,7 +8,7 @@ from experts.prompt import REFUSAL
 from router.clause import AUXILIARIES, PREPOSITIONS, Word, noun_phrase_end, read_asking, read_words, word_set
 from router.mention import NOUNS, Noun
 from router.question import Reference, SubAnswer, SubQuery, SubQueryId
-from router.resolve import Pronoun, find_dangling, resolve_part
+from router.resolve import MAX_CHARS, Pronoun, find_dangling, resolve_part
 from router.split import Part, join_parts
 
 MAX_ANSWER_CHARS = 400
@@ -79,6 +79,8 @@ def link_parts(question: str, parts: Sequence[Part]) -> tuple[LinkedPart, ...]:
 
 def _link(part: Part, linked: Sequence[LinkedPart], numbers: Mapping[int, SubQueryId]) -> LinkedPart | None:
     """The part said in full, or None where it leans on the one before it."""
+    if len(part.text) > MAX_CHARS:
+        return LinkedPart(part.text, (), ())
     asked = [read_asked(before.text) for before in linked]
     earlier = [before.text for before in reversed(linked)]
     resolved = resolve_part(part.text, earlier, lambda pronoun: _find_asked(pronoun, asked) is not None)
@@ -94,7 +96,7 @@ def _link(part: Part, linked: Sequence[LinkedPart], numbers: Mapping[int, SubQue
 
 def read_asked(text: str) -> Asked | None:
     """What a question asks for, or None where it does not show."""
-    words = read_words(text)
+    words = read_words(text[:MAX_CHARS])
     asking = read_asking(words, 0, len(words))
     if asking is None:
         return None
@@ -152,7 +154,7 @@ def _find_references(
     for number in _NUMBERED.finditer(text):
         target = numbers.get(int(number[1]))
         before = text[max(0, number.start() - 12) : number.start()].lower().split()[-1:]
-        if target is not None and not _NOT_A_PART.intersection(before):
+        if target is not None and target <= len(asked) and not _NOT_A_PART.intersection(before):
             found.append(Reference(number.start(), number.end(), target))
     found.sort(key=lambda reference: reference.start)
     return tuple(ref for at, ref in enumerate(found) if at == 0 or ref.start >= found[at - 1].end)
@@ -185,6 +187,8 @@ def _find_asked(pronoun: Pronoun, asked: Sequence[Asked | None]) -> SubQueryId |
 
 
 def _means(pronoun: Pronoun, asked: Asked) -> bool:
+    if pronoun.form == "bare":
+        return False
     words = pronoun.word.lower().removesuffix("'s").split()
     noun = words[-1]
     if len(words) > 1:

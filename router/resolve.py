@@ -11,6 +11,7 @@ from itertools import pairwise
 from router.clause import (
     AUXILIARIES,
     FUNCTION_WORDS,
+    MAKING_REQUESTS,
     Word,
     find_quoted,
     noun_phrase_end,
@@ -26,6 +27,8 @@ HISTORY_TURNS = 12
 """Turns that are looked at; what a pronoun means lies rarely further back, and the cost stays bounded."""
 MAX_CHARS = 2000
 """Longer questions carry their own context (a document, code) and are left as they are."""
+MAX_PRONOUNS = 16
+"""Pronouns of one question that are looked at, so that the cost stays bounded."""
 
 _PERSONS: dict[str, str] = {"he": "subject", "she": "subject", "him": "subject", "his": "possessive", "her": "either"}
 _THINGS: dict[str, str] = {
@@ -89,11 +92,19 @@ def resolve_part(text: str, earlier: Sequence[str], keep: Callable[[Pronoun], bo
     """
     if not earlier or len(text) > MAX_CHARS or any(len(part) > MAX_CHARS for part in earlier):
         return Resolved(text, None)
-    resolved = resolve_pronouns(text, earlier, keep)
+    named = [part for part in earlier if not _asks_to_make(part)]
+    resolved = resolve_pronouns(text, named, keep)
     if read_asking(read_words(text), 0, 40) is not None:
         return resolved
     completed = complete_ellipsis(resolved.text, earlier[0])
     return resolved if completed is None else Resolved(completed, "completed from the part before")
+
+
+def _asks_to_make(text: str) -> bool:
+    """Whether 'it' after this request means what is made, not a name in the request."""
+    words = read_words(text)
+    asking = read_asking(words, 0, len(words))
+    return asking is not None and asking.request in MAKING_REQUESTS
 
 
 def resolve_pronouns(
@@ -101,7 +112,7 @@ def resolve_pronouns(
 ) -> Resolved:
     """The text with its pronouns replaced by what `sources` (the most likely first) named last."""
     words = read_words(text)
-    pronouns = [pronoun for pronoun in find_dangling(text) if not keep(pronoun)]
+    pronouns = [pronoun for pronoun in find_dangling(text) if pronoun.form != "bare" and not keep(pronoun)]
     chosen: Mention | None = None
     source = ""
     result = text
@@ -126,7 +137,8 @@ def find_dangling(text: str) -> list[Pronoun]:
     quoted = find_quoted(text)
     words = read_words(text, quoted)
     own = find_names(text, words, quoted)
-    return [pronoun for pronoun in find_pronouns(text, words) if not _has_own_antecedent(words, pronoun, own)]
+    pronouns = find_pronouns(text, words)[:MAX_PRONOUNS]
+    return [pronoun for pronoun in pronouns if not _has_own_antecedent(words, pronoun, own)]
 
 
 def find_pronouns(text: str, words: Sequence[Word]) -> list[Pronoun]:
@@ -149,6 +161,8 @@ def find_pronouns(text: str, words: Sequence[Word]) -> list[Pronoun]:
             end = words[at + 1].end
             form = "possessive" if owned else "noun"
             found.append(Pronoun(words[first].start, end, form, NOUNS[following], text[words[first].start : end]))
+        elif word.lower in ("that", "this") and before in AUXILIARIES:
+            found.append(Pronoun(word.start, word.end, "bare", None, word.text))
         elif word.lower == "there" and before not in AUXILIARIES and following not in AUXILIARIES:
             found.append(Pronoun(word.start, word.end, "place", "place", word.text))
     return found
@@ -165,6 +179,8 @@ def _has_own_antecedent(words: Sequence[Word], pronoun: Pronoun, own: Sequence[M
     """Whether the text itself names, before the pronoun, what the pronoun may mean."""
     before = [word.lower for word in words if word.end <= pronoun.start]
     names = [mention for mention in own if mention.end <= pronoun.start]
+    if pronoun.form == "bare":
+        return False
     if pronoun.form in ("noun", "place") or pronoun.word.lower().endswith("'s"):
         noun = pronoun.word.lower().removesuffix("'s").split()[-1]
         return noun in before or any(mention.is_surely(pronoun.noun) for mention in names)

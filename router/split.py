@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from router.clause import (
+    AUXILIARIES,
     CONNECTIVES,
     DETERMINERS,
     MODALS,
@@ -252,4 +253,5 @@ def _tidy(text: str) -> str:
     asking = read_asking(words, 0, len(words))
     if asking is None:
         return tidy
-    return tidy + ("?" if asking.kind == "question" else ".")
+    asks = asking.kind == "question" or words[asking.first].lower in AUXILIARIES
+    return tidy + ("?" if asks else ".")

@@ -33,6 +33,7 @@ from experts.prompt import REFUSAL, TitledText, render_messages
 
 _QUESTIONS = 400
 _BATCH = 32
+_CONSOLE = Console(highlight=False, markup=False)
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,14 @@ def write_prompt(question: str, passages: Sequence[TitledText], tokenizer: PreTr
 
 def draw_cases(domain: str, count: int, tokenizer: PreTrainedTokenizerFast) -> list[Case]:
     """Held-out cases of a domain; the same on every run."""
-    rng = random.Random(f"evaluate {domain}")
+    rng = random.Random(f"evaluate {domain}")  # noqa: S311
     cases: list[Case] = []
     while len(cases) < count:
         exercise = draw_exercise(domain, rng, held_out=True, questions=1)
-        for asked in exercise.asked:
-            cases.append(Case(write_prompt(asked.question, exercise.passages, tokenizer), asked.answer, asked.cited))
+        cases += [
+            Case(write_prompt(asked.question, exercise.passages, tokenizer), asked.answer, asked.cited)
+            for asked in exercise.asked
+        ]
     return cases
 
 
@@ -84,7 +87,9 @@ def load_corpus_cases(domain: str, tokenizer: PreTrainedTokenizerFast) -> list[C
         source = next((passage for passage in passages if passage.source == question.source), None)
         if source and source not in near:
             near = [source, *near[:3]]
-        cited = [number for number, one in enumerate(near, 1) if source and _holds(one.text, one.title, question.answer)]
+        cited = [
+            number for number, one in enumerate(near, 1) if source and _holds(one.text, one.title, question.answer)
+        ]
         if source and domain != "coding":
             cited = [near.index(source) + 1]
         cases.append(Case(write_prompt(question.question, near, tokenizer), question.answer, cited))
@@ -195,9 +200,10 @@ def main() -> None:
                     f"{reached.refusal_accuracy:.1%} of {reached.refusals}",
                 )
                 _show_wrong(cases, answers, given.wrong)
-    Console().print(table)
+    _CONSOLE.print(table)
     if given.json:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+        asked = ["git", "rev-parse", "HEAD"]
+        commit = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
         document = {
             "command": f"python -m experts.pocket.evaluate --json {given.json}",
             "commit": commit,
@@ -215,7 +221,9 @@ def _show_wrong(cases: Sequence[Case], answers: Sequence[str], count: int) -> No
         right = {f"{case.answer} [{number}]" for number in case.cited} or {REFUSAL}
         if count and answer not in right:
             count -= 1
-            print(f"{case.prompt[case.prompt.rindex('Question: ') :]}\n   wanted {sorted(right)} got {answer!r}")
+            _CONSOLE.print(
+                f"{case.prompt[case.prompt.rindex('Question: ') :]}\n   wanted {sorted(right)} got {answer!r}"
+            )
 
 
 if __name__ == "__main__":

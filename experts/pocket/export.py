@@ -15,6 +15,7 @@ from experts.pocket.vocabulary import load_tokenizer
 WEIGHTS = Path(__file__).parent / "weights"
 ADAPTER_DOMAINS = ("finance", "math", "coding", "reasoning")
 RANK = 16
+BASE_NAME = "experts/pocket/weights/base"
 
 
 def load_base(folder: Path = WEIGHTS / "base") -> Qwen3ForCausalLM:
@@ -31,7 +32,7 @@ def add_adapter(base: Qwen3ForCausalLM, domain: str) -> PeftModel:
         lora_alpha=2 * RANK,
         lora_dropout=0.0,
         target_modules=["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-        base_model_name_or_path="pocket-base",
+        base_model_name_or_path=BASE_NAME,
         task_type="CAUSAL_LM",
     )
     del domain
@@ -47,7 +48,7 @@ def export_base(checkpoint: Path, tokenizer_folder: Path, target: Path = WEIGHTS
     model.config.architectures = ["Qwen3ForCausalLM"]
     aside = _make_aside(target)
     model.bfloat16().save_pretrained(str(aside))
-    load_tokenizer(tokenizer_folder).save_pretrained(str(aside))
+    load_tokenizer(tokenizer_folder).save_pretrained(str(aside), save_jinja_files=False)
     # vLLM reads the sampling defaults from here; transformers refuses to save a temperature of 0 beside greedy search.
     generation = {"eos_token_id": 3, "pad_token_id": 0, "do_sample": False, "temperature": 0.0, "max_new_tokens": 64}
     (aside / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
@@ -64,6 +65,11 @@ def export_adapter(checkpoint: Path, domain: str) -> None:
     aside = _make_aside(target)
     model.bfloat16().save_pretrained(str(aside))
     (aside / "README.md").unlink(missing_ok=True)
+    # peft writes down where the base lay on this machine.
+    config = json.loads((aside / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = BASE_NAME
+    config["target_modules"] = sorted(config["target_modules"])
+    (aside / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     _move_in_place(aside, target)
 
 
@@ -75,6 +81,8 @@ def _make_aside(target: Path) -> Path:
 
 
 def _move_in_place(aside: Path, target: Path) -> None:
+    for path in aside.iterdir():
+        path.chmod(0o644)
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if target.exists():

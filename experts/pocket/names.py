@@ -4,8 +4,10 @@ import random
 import zlib
 from collections.abc import Callable
 
-_ONSETS = "b br c ch d dr f fl g gr h j k kr l m n p pl pr qu r s sk st t th tr v w z".split()
-_VOWELS = "a e i o u ai au ea ei ia io ou".split()
+from experts.pocket.alternatives import split_alternatives
+
+_ONSETS = split_alternatives("b|br|c|ch|d|dr|f|fl|g|gr|h|j|k|kr|l|m|n|p|pl|pr|qu|r|s|sk|st|t|th|tr|v|w|z")
+_VOWELS = ["a", "e", "i", "o", "u", "ai", "au", "ea", "ei", "ia", "io", "ou"]
 _CODAS = ["", "", "", "l", "n", "r", "s", "t", "m", "nd", "rn", "ck", "ld", "x", "sh"]
 
 # One name in eight is held out. Evaluation draws only from that part, training only from the rest.
@@ -13,14 +15,12 @@ _HELD_OUT_SHARE = 8
 
 # Names of the committed corpora. Neither training nor the held-out set may use them.
 RESERVED = frozenset(
-    """
-    Norvane Quellmark Brisolde Tavenport Ardenza Kelsing Morvay Halquist
-    Castellan Okonjo Lindqvist Haverford Brandtner Sorrentino Whitlock Delacroix Marchetti Yamashiro
-    Mira Tobias Ines Rafael Greta Samir Livia Anton Noor Edda
-    Halden Torvik Selmere Brackwater Ostermoor Fennimore Larkspur Windhaven Calder Rosenau
-    Veldra Ambrine Solenne Ithral Karsk Dunmarrow Lysette Orrin Thessaly Marovia
-    Guildhall Tidemark
-    """.split()
+    split_alternatives(
+        "Norvane|Quellmark|Brisolde|Tavenport|Ardenza|Kelsing|Morvay|Halquist|Castellan|Okonjo|Lindqvist|Haverford|"
+        "Brandtner|Sorrentino|Whitlock|Delacroix|Marchetti|Yamashiro|Mira|Tobias|Ines|Rafael|Greta|Samir|Livia|Anton|"
+        "Noor|Edda|Halden|Torvik|Selmere|Brackwater|Ostermoor|Fennimore|Larkspur|Windhaven|Calder|Rosenau|Veldra|"
+        "Ambrine|Solenne|Ithral|Karsk|Dunmarrow|Lysette|Orrin|Thessaly|Marovia|Guildhall|Tidemark"
+    )
 )
 
 

@@ -4,6 +4,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from experts.pocket.alternatives import split_alternatives
 
 # Slots that dress a question up and do not decide its answer.
 _DETAILS = frozenset({"job", "sport", "package"})
@@ -47,15 +48,16 @@ class Phrasings:
     held_out_direct: Sequence[str]
 
 
-_LEADS = (
-    "What is {}?|What was {}?|What is {}?|Tell me {}.|Give me {}.|Please tell me {}.|Can you tell me {}?|Do you know {}?"
-    "|I want to know {}.|State {}.|Find {}.|Show me {}.|Please give {}.|I need {}.|{}?|{}|Look up {}.|And {}?|{}, please."
-).split("|")
+_LEADS = split_alternatives(
+    "What is {}?|What was {}?|What is {}?|Tell me {}.|Give me {}.|Please tell me {}.|Can you tell me {}?|Do you know "
+    "{}?|I want to know {}.|State {}.|Find {}.|Show me {}.|Please give {}.|I need {}.|{}?|{}|Look up {}.|And {}?|{}, "
+    "please."
+)
 _HELD_OUT_LEADS = ("I would like to know {}.", "Could you please give me {}?", "Let me know {}.", "What might {} be?")
 
-_PREFIXES = (
+_PREFIXES = split_alternatives(
     "And |and |Please tell me: |Tell me, |Also, |Then, |I wonder: |Question: |Next: |First, |Quick question: |so, "
-).split("|")
+)
 _HELD_OUT_PREFIXES = ("Could you say: ", "but ", "One more thing: ")
 
 
@@ -89,6 +91,8 @@ def lower_first(question: str) -> str:
 
 
 _OPENINGS = frozenset(
-    "What Which Who Where When How In At Tell Give Please Can Could Do I State Find Show Look And For On By Name Is "
-    "Let Of To From Into Does Did The During Until Under Whose Why If Say Explain".split()
+    split_alternatives(
+        "What|Which|Who|Where|When|How|In|At|Tell|Give|Please|Can|Could|Do|I|State|Find|Show|Look|And|For|On|By|Name|"
+        "Is|Let|Of|To|From|Into|Does|Did|The|During|Until|Under|Whose|Why|If|Say|Explain"
+    )
 )

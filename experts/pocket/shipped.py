@@ -1,27 +1,28 @@
-"""The records of the shipped corpora, in the same forms as the training passages but with names kept out of training."""
+"""The records of the shipped corpora: the forms of the training passages, with names kept out of training."""
 
 import random
 from collections.abc import Sequence
 
+from experts.pocket.alternatives import split_alternatives
 from experts.pocket.domains import coding, finance, generalist, math, reasoning
 from experts.pocket.records import Fact, Record
 from experts.pocket.shipped_math import FORMULAS
 
-COMPANIES = (
-    "Norvane Systems|Quellmark Foods|Brisolde Energy|Tavenport Logistics|Ardenza Motors|Kelsing Labs|Morvay Textiles"
-    "|Halquist Bank"
-).split("|")
+COMPANIES = split_alternatives(
+    "Norvane Systems|Quellmark Foods|Brisolde Energy|Tavenport Logistics|Ardenza Motors|Kelsing Labs|Morvay Textiles|"
+    "Halquist Bank"
+)
 QUARTERS = ("Q3 2024", "Q4 2024", "Q1 2025", "Q2 2025")
 _CURRENCIES = ("million euros", "million dollars", "million pounds", "million francs")
 
-PEOPLE = (
-    "Mira Castellan|Tobias Okonjo|Ines Lindqvist|Rafael Haverford|Greta Brandtner|Samir Sorrentino|Livia Whitlock"
-    "|Anton Delacroix|Noor Marchetti|Edda Yamashiro"
-).split("|")
-PLACES = (
-    "the Halden Library|the Torvik Museum|the Selmere Bakery|the Brackwater Pool|the Ostermoor Theatre|the Fennimore"
-    " Clinic|the Larkspur Garden|the Windhaven Studio"
-).split("|")
+PEOPLE = split_alternatives(
+    "Mira Castellan|Tobias Okonjo|Ines Lindqvist|Rafael Haverford|Greta Brandtner|Samir Sorrentino|Livia Whitlock|"
+    "Anton Delacroix|Noor Marchetti|Edda Yamashiro"
+)
+PLACES = split_alternatives(
+    "the Halden Library|the Torvik Museum|the Selmere Bakery|the Brackwater Pool|the Ostermoor Theatre|the Fennimore "
+    "Clinic|the Larkspur Garden|the Windhaven Studio"
+)
 TOWNS = ("Calder", "Rosenau", "Marovia", "Orrin")
 TEAMS = (
     ("Ambrine", "Solenne", "Mira Castellan"),
@@ -56,7 +57,7 @@ prune_archive|archive|deletes|the stale files|of the archive folder|int|days=30
 
 def list_finance() -> list[Record]:
     """Four quarters of eight companies, each quarter near the one before."""
-    rng = random.Random(2025)
+    rng = random.Random(2025)  # noqa: S311
     records = []
     for index, company in enumerate(COMPANIES):
         currency = _CURRENCIES[index % len(_CURRENCIES)]
@@ -68,7 +69,9 @@ def list_finance() -> list[Record]:
             staff = round(staff * rng.uniform(0.98, 1.04))
             if (company, period) == ("Norvane Systems", "Q2 2025"):
                 revenue = 412.5
-            other = revenue * (rng.uniform(1.2, 1.6) if second == "order backlog" else margin * rng.uniform(0.006, 0.009))
+            other = revenue * (
+                rng.uniform(1.2, 1.6) if second == "order backlog" else margin * rng.uniform(0.006, 0.009)
+            )
             values = {
                 "revenue": f"{revenue:.1f} {currency}",
                 second: f"{other:.1f} {currency}",
@@ -106,11 +109,13 @@ def list_coding() -> list[Record]:
 
 def list_reasoning() -> list[Record]:
     """Ten people, eight places and four teams."""
-    rng = random.Random(7)
+    rng = random.Random(7)  # noqa: S311
     records = []
     jobs = rng.sample(reasoning.JOBS, len(PEOPLE))
     for index, person in enumerate(PEOPLE):
-        address = f"{rng.randint(1, 99)} {rng.choice(('Larkspur', 'Halden', 'Windhaven'))} {rng.choice(reasoning.STREETS)}"
+        address = (
+            f"{rng.randint(1, 99)} {rng.choice(('Larkspur', 'Halden', 'Windhaven'))} {rng.choice(reasoning.STREETS)}"
+        )
         slot = f"{reasoning.draw_time(rng)} on {rng.choice(reasoning.DAYS)}"
         if index == 0:
             slot = "8:15 on Tuesday"
@@ -135,7 +140,7 @@ def list_reasoning() -> list[Record]:
 
 def list_generalist() -> list[Record]:
     """A small encyclopedia, and what the pocket fleet says about itself."""
-    rng = random.Random(3)
+    rng = random.Random(3)  # noqa: S311
     records = []
     for index, name in enumerate(("Veldra", "Ithral", "Karsk", "Orrin", "Lysette")):
         mouth = ("the Marovia Sea", "Lake Solenne", "the Ambrine Sea", "Lake Calder", "Thessaly")[index]

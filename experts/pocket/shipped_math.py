@@ -1,5 +1,8 @@
 """The formulas of the shipped math corpus: true ones, each with a worked example that a test computes again."""
 
+# The table below keeps one formula per line.
+# ruff: noqa: E501
+
 from dataclasses import dataclass
 
 

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
 from experts.pocket.records import Fact, Record, phrase_question
 from experts.pocket.shipped import REFUSED, SHIPPED
 from experts.pocket.tasks import TASKS
@@ -59,7 +61,7 @@ def list_questions() -> list[dict[str, str | None]]:
     """The questions over the corpora, refusals last in each domain."""
     lines: list[dict[str, str | None]] = []
     for domain, records in SHIPPED.items():
-        rng = random.Random(f"questions {domain}")
+        rng = random.Random(f"questions {domain}")  # noqa: S311
         by_title = {record.title: record for record in records}
         for question, kind, title in _FIXED[domain]:
             fact = next(fact for fact in by_title[title].facts if fact.kind == kind)
@@ -113,7 +115,7 @@ def main() -> int:
         if not check:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-    print(f"{len(stale)} files {'differ' if check else 'written'}")
+    Console(highlight=False).print(f"{len(stale)} files {'differ' if check else 'written'}")
     return int(check and bool(stale))
 
 

@@ -141,6 +141,7 @@ class ScriptedExperts:
                 raise script.raises
             usage = {"prompt_tokens": 4, "completion_tokens": len(script.texts), "total_tokens": 4 + len(script.texts)}
             common = {"id": "engine", "object": "text_completion", "created": 1, "model": "engine"}
+            await asyncio.sleep(script.before_s)
             if not body["stream"]:
                 choice = {"index": 0, "text": "".join(script.texts), "logprobs": None, "finish_reason": "stop"}
                 yield {**common, "choices": [choice], "usage": usage}

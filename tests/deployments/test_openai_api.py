@@ -162,7 +162,7 @@ def test_each_mistake_names_its_field(fields: dict[str, Any], param: str) -> Non
     ],
 )
 def test_a_body_that_is_not_a_json_object_says_where(raw: bytes, says: str) -> None:
-    with pytest.raises(BadRequest, match=".*") as caught:
+    with pytest.raises(BadRequest) as caught:
         parse_json_object(raw)
     assert says in caught.value.message
     caught.value.message.encode()
@@ -193,7 +193,8 @@ def test_completions_take_one_prompt() -> None:
 def test_embeddings_take_texts_only() -> None:
     assert parse_embedding_request({"model": "m", "input": "a"}).texts == ("a",)
     assert parse_embedding_request({"model": "m", "input": ["a", "b"], "encoding_format": "base64"}).texts == ("a", "b")
-    for value in ([], "", [""], 3, None, ["a"] * 2049, [{}]):
+    values: tuple[Any, ...] = ([], "", [""], 3, None, ["a"] * 2049, [{}])
+    for value in values:
         with pytest.raises(BadRequest):
             parse_embedding_request({"model": "m", "input": value})
     for body in ({"input": [1, 2]}, {"input": [[1]]}, {"input": "a", "dimensions": 3}):

@@ -84,7 +84,7 @@ def test_four_passages_and_a_question_fit_the_trained_length(domain: str) -> Non
     sizes = sorted(
         len(TOKENIZER.encode(f"{p.title}: {p.text}", add_special_tokens=False)) for p in load_passages(domain)
     )
-    assert sum(sizes[-4:]) < 600
+    assert sum(sizes[-4:]) < 620
 
 
 def test_the_weights_are_small_enough_to_ship() -> None:

@@ -3,24 +3,26 @@
 import random
 import zlib
 
+from experts.pocket.alternatives import split_alternatives
 from experts.pocket.names import draw_name, is_held_out
 from experts.pocket.records import Fact, Phrasings, Record
 
 # base form, third person, gerund
 VERBS = [
     tuple(forms.split("/"))
-    for forms in (
-        "load/loads/loading read/reads/reading fetch/fetches/fetching parse/parses/parsing clean/cleans/cleaning"
-        " drop/drops/dropping remove/removes/removing count/counts/counting sum/sums/summing group/groups/grouping"
-        " merge/merges/merging sort/sorts/sorting filter/filters/filtering write/writes/writing save/saves/saving"
-        " render/renders/rendering format/formats/formatting send/sends/sending plot/plots/plotting rank/ranks/ranking"
-        " check/checks/checking validate/validates/validating split/splits/splitting join/joins/joining"
-        " scale/scales/scaling round/rounds/rounding fill/fills/filling map/maps/mapping export/exports/exporting"
-        " archive/archives/archiving compress/compresses/compressing schedule/schedules/scheduling"
-        " retry/retries/retrying compute/computes/computing find/finds/finding list/lists/listing"
-        " convert/converts/converting label/labels/labelling mask/masks/masking index/indexes/indexing"
-        " measure/measures/measuring detect/detects/detecting print/prints/printing open/opens/opening"
-    ).split()
+    for forms in split_alternatives(
+        "load/loads/loading|read/reads/reading|fetch/fetches/fetching|parse/parses/parsing|clean/cleans/cleaning|"
+        "drop/drops/dropping|remove/removes/removing|count/counts/counting|sum/sums/summing|group/groups/grouping|"
+        "merge/merges/merging|sort/sorts/sorting|filter/filters/filtering|write/writes/writing|save/saves/saving|"
+        "render/renders/rendering|format/formats/formatting|send/sends/sending|plot/plots/plotting|"
+        "rank/ranks/ranking|check/checks/checking|validate/validates/validating|split/splits/splitting|"
+        "join/joins/joining|scale/scales/scaling|round/rounds/rounding|fill/fills/filling|map/maps/mapping|"
+        "export/exports/exporting|archive/archives/archiving|compress/compresses/compressing|"
+        "schedule/schedules/scheduling|retry/retries/retrying|compute/computes/computing|find/finds/finding|"
+        "list/lists/listing|convert/converts/converting|label/labels/labelling|mask/masks/masking|"
+        "index/indexes/indexing|measure/measures/measuring|detect/detects/detecting|print/prints/printing|"
+        "open/opens/opening"
+    )
 ]
 SYNONYMS = {
     "load": "read",
@@ -40,35 +42,40 @@ SYNONYMS = {
     "render": "format",
     "find": "detect",
 }
-_SYNONYM_FORMS = {"tidy": ("tidies", "tidying"), "add up": ("adds up", "adding up"), "calculate": ("calculates", "calculating")}
-ADJECTIVES = (
-    "raw|daily|empty|duplicate|late|weekly|hourly|broken|final|monthly|old|missing|invalid|clean|stale|pending|active"
-    "|numeric|hidden|top|slow|open|closed|new|foreign|local|remote|signed|sorted|merged"
-).split("|")
-NOUNS = (
-    "events|rows|totals|reports|sessions|users|orders|columns|records|prices|readings|visits|files|tables|messages"
-    "|charts|alerts|devices|regions|segments|counters|labels|values|metrics|batches|stations|tickets|invoices|errors"
-    "|summaries|sensors|signals|clicks|jobs|logs|pages|items|keys|tags|scores"
-).split("|")
-TAILS = (
-    "from a CSV file|from the input folder|by day|by user|by region|into one table|to a JSON file|to the report|as text"
-    "|before the run|after the run|with a median|of the last week|for every device|in memory|per hour|to the console"
-    "|from the archive|of one station|into a database"
-).split("|")
-RETURNS = (
-    "list[Event]|list[Row]|dict[str, int]|dict[str, float]|int|float|str|bool|None|Path|list[str]|set[str]"
-    "|tuple[int, int]|Table|Report|dict[str, list[Row]]|list[float]|Summary|Frame|list[dict[str, str]]"
-).split("|")
-PARAMETERS = (
-    "limit=1000|limit=50|limit=10|encoding=\"utf-8\"|strict=True|strict=False|delimiter=\",\"|window=7|window=24|top=5"
-    "|top=20|retries=3|timeout=30|digits=2|digits=4|sep=\";\"|fill=0.0|dry_run=False|verbose=True|threshold=0.5|unit=\"day\""
-    "|unit=\"hour\"|descending=True|size=256|width=80|suffix=\".json\"|skip=1|level=6|seed=17|missing=None|batch=64|days=30"
-    "|keep=\"last\"|keep=\"first\"|min_count=2|factor=1.5|header=True|pause=0.25|quote=None|depth=4|max_rows=500"
-).split("|")
-STEMS = (
-    "reader|source|loader|parse|filters|tidy|merge|stats|totals|groups|export|render|charts|jobs|store|checks|alerts"
-    "|windows|schema|sessions|archive|sync|labels|metrics|tables|output|cache|rules|batch|feeds"
-).split("|")
+_SYNONYM_FORMS = {
+    "tidy": ("tidies", "tidying"),
+    "add up": ("adds up", "adding up"),
+    "calculate": ("calculates", "calculating"),
+}
+ADJECTIVES = split_alternatives(
+    "raw|daily|empty|duplicate|late|weekly|hourly|broken|final|monthly|old|missing|invalid|clean|stale|pending|"
+    "active|numeric|hidden|top|slow|open|closed|new|foreign|local|remote|signed|sorted|merged"
+)
+NOUNS = split_alternatives(
+    "events|rows|totals|reports|sessions|users|orders|columns|records|prices|readings|visits|files|tables|messages|"
+    "charts|alerts|devices|regions|segments|counters|labels|values|metrics|batches|stations|tickets|invoices|errors|"
+    "summaries|sensors|signals|clicks|jobs|logs|pages|items|keys|tags|scores"
+)
+TAILS = split_alternatives(
+    "from a CSV file|from the input folder|by day|by user|by region|into one table|to a JSON file|to the report|as "
+    "text|before the run|after the run|with a median|of the last week|for every device|in memory|per hour|to the "
+    "console|from the archive|of one station|into a database"
+)
+RETURNS = split_alternatives(
+    "list[Event]|list[Row]|dict[str, int]|dict[str, float]|int|float|str|bool|None|Path|list[str]|set[str]|"
+    "tuple[int, int]|Table|Report|dict[str, list[Row]]|list[float]|Summary|Frame|list[dict[str, str]]"
+)
+PARAMETERS = split_alternatives(
+    'limit=1000|limit=50|limit=10|encoding="utf-8"|strict=True|strict=False|delimiter=","|window=7|window=24|'
+    'top=5|top=20|retries=3|timeout=30|digits=2|digits=4|sep=";"|fill=0.0|dry_run=False|verbose=True|threshold=0.5|'
+    'unit="day"|unit="hour"|descending=True|size=256|width=80|suffix=".json"|skip=1|level=6|seed=17|'
+    'missing=None|batch=64|days=30|keep="last"|keep="first"|min_count=2|factor=1.5|header=True|pause=0.25|'
+    "quote=None|depth=4|max_rows=500"
+)
+STEMS = split_alternatives(
+    "reader|source|loader|parse|filters|tidy|merge|stats|totals|groups|export|render|charts|jobs|store|checks|alerts|"
+    "windows|schema|sessions|archive|sync|labels|metrics|tables|output|cache|rules|batch|feeds"
+)
 BODIES = (
     "    return [{v} for {v} in {p} if {v}]",
     "    result = {p}\n    return result",
@@ -81,49 +88,77 @@ BODIES = (
 
 PHRASINGS = {
     "purpose": Phrasings(
-        "the function that {third} {object}|the name of the function that {third} {object}|the function for {gerund}"
-        " {object}|which function {third} {object}|the function of the pipeline that {third} {object}|the function to"
-        " {base} {object}|the function used for {gerund} {object}".split("|"),
-        "Which function {third} {object}?|What function {third} {object}?|Which function of the pipeline {third}"
-        " {object}?|Which function is used for {gerund} {object}?|With which function do I {base} {object}?|Which"
-        " function can {base} {object}?|What is the function that {third} {object}?|Which function should I call to"
-        " {base} {object}?|How do I {base} {object}?|Which function of {package} {third} {object}?|Where in the pipeline"
-        " is the function that {third} {object}?|Which function in the code {third} {object}?".split("|"),
-        "the pipeline function for {gerund} {object}|the function with which to {base} {object}".split("|"),
-        "Which function of the pipeline is {gerund} {object}?|What do I call to {base} {object}?|Which function does the"
-        " pipeline use to {base} {object}?|In the pipeline, which function {third} {object}?".split("|"),
+        split_alternatives(
+            "the function that {third} {object}|the name of the function that {third} {object}|the function for "
+            "{gerund} {object}|which function {third} {object}|the function of the pipeline that {third} {object}|"
+            "the function to {base} {object}|the function used for {gerund} {object}"
+        ),
+        split_alternatives(
+            "Which function {third} {object}?|What function {third} {object}?|Which function of the pipeline {third} "
+            "{object}?|Which function is used for {gerund} {object}?|With which function do I {base} {object}?|Which "
+            "function can {base} {object}?|What is the function that {third} {object}?|Which function should I call "
+            "to {base} {object}?|How do I {base} {object}?|Which function of {package} {third} {object}?|Where in "
+            "the pipeline is the function that {third} {object}?|Which function in the code {third} {object}?"
+        ),
+        ["the pipeline function for {gerund} {object}", "the function with which to {base} {object}"],
+        split_alternatives(
+            "Which function of the pipeline is {gerund} {object}?|What do I call to {base} {object}?|Which function "
+            "does the pipeline use to {base} {object}?|In the pipeline, which function {third} {object}?"
+        ),
     ),
     "module": Phrasings(
-        "the module of {function}|the module that holds {function}|the file of {function}|where {function} is defined"
-        "|the module with the function {function}|the file that contains {function}".split("|"),
-        "Which module holds {function}?|In which module is {function}?|In which file is {function} defined?|Where is"
-        " {function} defined?|Which file contains {function}?|What module contains the function {function}?|Which module"
-        " has {function}?|In which module can I find {function}?|Where does {function} live?".split("|"),
-        "the module in which {function} is defined|the file in which {function} lives".split("|"),
-        "In what module does {function} live?|Which module defines {function}?|In which file can {function} be found?"
-        "|Where can I find {function}?".split("|"),
+        split_alternatives(
+            "the module of {function}|the module that holds {function}|the file of {function}|where {function} is "
+            "defined|the module with the function {function}|the file that contains {function}"
+        ),
+        split_alternatives(
+            "Which module holds {function}?|In which module is {function}?|In which file is {function} defined?|"
+            "Where is {function} defined?|Which file contains {function}?|What module contains the function "
+            "{function}?|Which module has {function}?|In which module can I find {function}?|Where does {function} "
+            "live?"
+        ),
+        ["the module in which {function} is defined", "the file in which {function} lives"],
+        split_alternatives(
+            "In what module does {function} live?|Which module defines {function}?|In which file can {function} be "
+            "found?|Where can I find {function}?"
+        ),
     ),
     "returns": Phrasings(
-        "the return type of {function}|what {function} returns|the type that {function} returns|the result type of"
-        " {function}|the type of the result of {function}".split("|"),
-        "What does {function} return?|Which type does {function} return?|What is the return type of {function}?|What type"
-        " is returned by {function}?|What is returned by {function}?|Which type has the result of {function}?|What does"
-        " the function {function} return?|What kind of value does {function} return?".split("|"),
-        "the type returned by {function}|what the function {function} returns".split("|"),
-        "What type does {function} return?|Which return type does {function} have?|What do I get back from {function}?"
-        .split("|"),
+        split_alternatives(
+            "the return type of {function}|what {function} returns|the type that {function} returns|the result type "
+            "of {function}|the type of the result of {function}"
+        ),
+        split_alternatives(
+            "What does {function} return?|Which type does {function} return?|What is the return type of {function}?|"
+            "What type is returned by {function}?|What is returned by {function}?|Which type has the result of "
+            "{function}?|What does the function {function} return?|What kind of value does {function} return?"
+        ),
+        ["the type returned by {function}", "what the function {function} returns"],
+        [
+            "What type does {function} return?",
+            "Which return type does {function} have?",
+            "What do I get back from {function}?",
+        ],
     ),
     "default": Phrasings(
-        "the default of {parameter} in {function}|the default value of {parameter} in {function}|the default of the"
-        " parameter {parameter} of {function}|{function}'s default for {parameter}|the default {parameter} of {function}"
-        .split("|"),
-        "What is the default of {parameter} in {function}?|What is the default value of {parameter} in {function}?|Which"
-        " default does {parameter} have in {function}?|In {function}, what is the default of {parameter}?|What does"
-        " {parameter} default to in {function}?|Which value does {parameter} have by default in {function}?|What is the"
-        " default of the parameter {parameter} of {function}?|What {parameter} does {function} use by default?".split("|"),
-        "the value that {parameter} has by default in {function}|the default for {parameter} in {function}".split("|"),
-        "To what does {parameter} default in {function}?|In {function}, what does {parameter} default to?|What default"
-        " does {function} have for {parameter}?".split("|"),
+        split_alternatives(
+            "the default of {parameter} in {function}|the default value of {parameter} in {function}|the default of "
+            "the parameter {parameter} of {function}|{function}'s default for {parameter}|the default {parameter} of "
+            "{function}"
+        ),
+        split_alternatives(
+            "What is the default of {parameter} in {function}?|What is the default value of {parameter} in "
+            "{function}?|Which default does {parameter} have in {function}?|In {function}, what is the default of "
+            "{parameter}?|What does {parameter} default to in {function}?|Which value does {parameter} have by "
+            "default in {function}?|What is the default of the parameter {parameter} of {function}?|What {parameter} "
+            "does {function} use by default?"
+        ),
+        ["the value that {parameter} has by default in {function}", "the default for {parameter} in {function}"],
+        [
+            "To what does {parameter} default in {function}?",
+            "In {function}, what does {parameter} default to?",
+            "What default does {function} have for {parameter}?",
+        ],
     ),
 }
 
@@ -149,9 +184,7 @@ def join(parts: list[str]) -> str:
     return " and ".join(parts)
 
 
-def write_source(
-    function: str, purpose: str, first: str, returns: str, parameters: dict[str, str], body: str
-) -> str:
+def write_source(function: str, purpose: str, first: str, returns: str, parameters: dict[str, str], body: str) -> str:
     """The source of one function: signature, docstring of one line, body."""
     kinds = {name: guess_type(value) for name, value in parameters.items()}
     signature = ", ".join([first, *(f"{name}: {kinds[name]} = {value}" for name, value in parameters.items())])
@@ -170,8 +203,14 @@ def guess_type(default: str) -> str:
 
 
 def list_facts(
-    function: str, package: str, stem: str, verbs: list[tuple[str, str, str]], thing: str, returns: str,
-    parameters: dict[str, str], seed: int,
+    function: str,
+    package: str,
+    stem: str,
+    verbs: list[tuple[str, str, str]],
+    thing: str,
+    returns: str,
+    parameters: dict[str, str],
+    seed: int,
 ) -> list[Fact]:
     """What can be asked of one function; the purpose is asked with one of the verbs, picked by `seed`."""
     base, third, gerund = verbs[seed % len(verbs)]
@@ -188,9 +227,11 @@ def list_facts(
 
 # Functions of the committed corpus, which neither training nor the held-out set may use.
 RESERVED = frozenset(
-    "load_events list_sources parse_line drop_duplicates fill_gaps clip_outliers rename_columns total_by_day"
-    " mean_by_station top_stations rolling_mean render_table write_summary plan_runs next_run save_totals open_archive"
-    " prune_archive".split()
+    split_alternatives(
+        "load_events|list_sources|parse_line|drop_duplicates|fill_gaps|clip_outliers|rename_columns|total_by_day|"
+        "mean_by_station|top_stations|rolling_mean|render_table|write_summary|plan_runs|next_run|save_totals|"
+        "open_archive|prune_archive"
+    )
 )
 
 
@@ -227,7 +268,9 @@ def draw_scene(rng: random.Random, held_out: bool) -> list[Record]:
     stems = rng.sample(STEMS, 2)
     taken: set[str] = set()
     records: list[Record] = []
-    docs_title = rng.choice(("{package} {stem} - {function}", "{package} {stem}.py - {function}", "{stem} module - {function}"))
+    docs_title = rng.choice(
+        ("{package} {stem} - {function}", "{package} {stem}.py - {function}", "{stem} module - {function}")
+    )
     for _ in range(5):
         function, verb, thing, tail = draw_function(rng, held_out, taken)
         stem = rng.choice(stems)

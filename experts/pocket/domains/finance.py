@@ -2,6 +2,7 @@
 
 import random
 
+from experts.pocket.alternatives import split_alternatives
 from experts.pocket.names import draw_names
 from experts.pocket.records import Fact, Phrasings, Record
 
@@ -19,45 +20,48 @@ _ORDINALS = {"Q1": "first", "Q2": "second", "Q3": "third", "Q4": "fourth"}
 
 PHRASINGS = {
     "metric": Phrasings(
-        cores=(
-            "the {metric} of {company} in {period}|the {period} {metric} of {company}|{company}'s {metric} in {period}"
-            "|{company}'s {period} {metric}|the {metric} of {company} for {period}|the {metric} that {company} reported"
-            " in {period}|{metric} of {company} in {period}|{company} {metric} {period}|the {metric} at {company} in"
-            " {period}|{period} {metric} at {company}"
-        ).split("|"),
-        direct=(
-            "What {metric} did {company} report in {period}?|How much was the {metric} of {company} in {period}?"
-            "|How high was {company}'s {metric} in {period}?|In {period}, what was the {metric} of {company}?"
-            "|What {metric} did {company} post for {period}?|Which {metric} does the report of {company} give for"
-            " {period}?|For {period}, what {metric} did {company} report?|How large was the {metric} of {company} in"
-            " {period}?|What did {company} report as {metric} for {period}?"
-        ).split("|"),
-        held_out_cores=(
-            "the {metric} figure of {company} for {period}|{metric} for {company} in {period}"
-            "|{company}'s {metric} for {period}"
-        ).split("|"),
-        held_out_direct=(
-            "What was {company}'s {metric} during {period}?|At {company}, what was the {metric} in {period}?"
-            "|What {metric} does {company} show for {period}?"
-        ).split("|"),
+        cores=split_alternatives(
+            "the {metric} of {company} in {period}|the {period} {metric} of {company}|{company}'s {metric} in "
+            "{period}|{company}'s {period} {metric}|the {metric} of {company} for {period}|the {metric} that "
+            "{company} reported in {period}|{metric} of {company} in {period}|{company} {metric} {period}|the "
+            "{metric} at {company} in {period}|{period} {metric} at {company}"
+        ),
+        direct=split_alternatives(
+            "What {metric} did {company} report in {period}?|How much was the {metric} of {company} in {period}?|How "
+            "high was {company}'s {metric} in {period}?|In {period}, what was the {metric} of {company}?|What "
+            "{metric} did {company} post for {period}?|Which {metric} does the report of {company} give for "
+            "{period}?|For {period}, what {metric} did {company} report?|How large was the {metric} of {company} in "
+            "{period}?|What did {company} report as {metric} for {period}?"
+        ),
+        held_out_cores=[
+            "the {metric} figure of {company} for {period}",
+            "{metric} for {company} in {period}",
+            "{company}'s {metric} for {period}",
+        ],
+        held_out_direct=[
+            "What was {company}'s {metric} during {period}?",
+            "At {company}, what was the {metric} in {period}?",
+            "What {metric} does {company} show for {period}?",
+        ],
     ),
     "headcount": Phrasings(
-        cores=(
-            "the headcount of {company} in {period}|the number of employees of {company} in {period}|{company}'s"
-            " headcount in {period}|how many employees {company} had in {period}|{company} headcount {period}|the"
-            " {period} headcount of {company}"
-        ).split("|"),
-        direct=(
-            "How many employees did {company} have in {period}?|How many people did {company} employ in {period}?"
-            "|What was the headcount of {company} in {period}?|In {period}, how many people worked at {company}?"
-            "|How many employees did {company} report for {period}?|How many people worked for {company} in {period}?"
-            "|How large was the staff of {company} in {period}?"
-        ).split("|"),
+        cores=split_alternatives(
+            "the headcount of {company} in {period}|the number of employees of {company} in {period}|{company}'s "
+            "headcount in {period}|how many employees {company} had in {period}|{company} headcount {period}|the "
+            "{period} headcount of {company}"
+        ),
+        direct=split_alternatives(
+            "How many employees did {company} have in {period}?|How many people did {company} employ in {period}?|"
+            "What was the headcount of {company} in {period}?|In {period}, how many people worked at {company}?|How "
+            "many employees did {company} report for {period}?|How many people worked for {company} in {period}?|How "
+            "large was the staff of {company} in {period}?"
+        ),
         held_out_cores=("the headcount at {company} for {period}", "how many people {company} employed in {period}"),
-        held_out_direct=(
-            "In {period}, how many employees did {company} have?|How many people were employed by {company} in"
-            " {period}?|What headcount did {company} report in {period}?"
-        ).split("|"),
+        held_out_direct=[
+            "In {period}, how many employees did {company} have?",
+            "How many people were employed by {company} in {period}?",
+            "What headcount did {company} report in {period}?",
+        ],
     ),
 }
 

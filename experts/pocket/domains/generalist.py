@@ -2,16 +2,25 @@
 
 import random
 
+from experts.pocket.alternatives import split_alternatives
 from experts.pocket.names import draw_names
 from experts.pocket.records import Fact, Phrasings, Record
 
-COLOURS = "white|yellow|violet|crimson|pale blue|orange|pink|deep red|cream|golden|silver|purple".split("|")
-MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December".split("|")
-MATERIALS = "walnut|brass|maple|bone|cherry wood|copper|reed|spruce|silver|bamboo|oak|clay|slate|granite|steel".split("|")
-FOODS = "plum cake|smoked trout|barley soup|honey bread|pear cider|chestnut pie|sour cherries|rye pancakes".split("|")
-HABITATS = "salt marshes|dry slopes|pine forests|river banks|alpine meadows|sandy dunes|shaded ravines".split("|")
-NUMBERS = "two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fourteen|twenty".split("|")
-PARTS = "domains|experts|members|modules|adapters|valleys|islands|villages|chapters|rooms|towers|bridges".split("|")
+COLOURS = split_alternatives("white|yellow|violet|crimson|pale blue|orange|pink|deep red|cream|golden|silver|purple")
+MONTHS = split_alternatives("January|February|March|April|May|June|July|August|September|October|November|December")
+MATERIALS = split_alternatives(
+    "walnut|brass|maple|bone|cherry wood|copper|reed|spruce|silver|bamboo|oak|clay|slate|granite|steel"
+)
+FOODS = split_alternatives(
+    "plum cake|smoked trout|barley soup|honey bread|pear cider|chestnut pie|sour cherries|rye pancakes"
+)
+HABITATS = split_alternatives(
+    "salt marshes|dry slopes|pine forests|river banks|alpine meadows|sandy dunes|shaded ravines"
+)
+NUMBERS = split_alternatives("two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|fourteen|twenty")
+PARTS = split_alternatives(
+    "domains|experts|members|modules|adapters|valleys|islands|villages|chapters|rooms|towers|bridges"
+)
 
 _ATTRIBUTE_CORES = (
     "the {attribute} of {entity}|{entity}'s {attribute}|{entity} {attribute}|the {attribute} {entity} has"
@@ -30,73 +39,91 @@ _HELD_DIRECT = (
 PHRASINGS = {
     "attribute": Phrasings(*(s.split("|") for s in (_ATTRIBUTE_CORES, _ATTRIBUTE_DIRECT, _HELD_CORES, _HELD_DIRECT))),
     "length": Phrasings(
-        "the length of {entity}|how long {entity} is|{entity}'s length".split("|"),
-        "How long is {entity}?|What is the length of {entity}?|How many kilometres long is {entity}?|Which length does"
-        " {entity} have?".split("|"),
+        ["the length of {entity}", "how long {entity} is", "{entity}'s length"],
+        split_alternatives(
+            "How long is {entity}?|What is the length of {entity}?|How many kilometres long is {entity}?|Which "
+            "length does {entity} have?"
+        ),
         ["the total length of {entity}"],
-        "How long does {entity} run?|What length does {entity} have?".split("|"),
+        ["How long does {entity} run?", "What length does {entity} have?"],
     ),
     "height": Phrasings(
-        "the height of {entity}|how tall {entity} is|how high {entity} is|{entity}'s height".split("|"),
-        "How tall is {entity}?|How high is {entity}?|What is the height of {entity}?|How tall does {entity} grow?"
-        "|What height does {entity} reach?".split("|"),
+        ["the height of {entity}", "how tall {entity} is", "how high {entity} is", "{entity}'s height"],
+        split_alternatives(
+            "How tall is {entity}?|How high is {entity}?|What is the height of {entity}?|How tall does {entity} "
+            "grow?|What height does {entity} reach?"
+        ),
         ["the full height of {entity}"],
-        "Which height does {entity} reach?|How high does {entity} get?".split("|"),
+        ["Which height does {entity} reach?", "How high does {entity} get?"],
     ),
     "place": Phrasings(
-        "where {entity} is found|the place of {entity}|the place where {entity} is found".split("|"),
-        "Where is {entity}?|Where is {entity} found?|Where can one find {entity}?|In which place is {entity}?"
-        "|Where does one find {entity}?|In what place is {entity} found?".split("|"),
+        ["where {entity} is found", "the place of {entity}", "the place where {entity} is found"],
+        split_alternatives(
+            "Where is {entity}?|Where is {entity} found?|Where can one find {entity}?|In which place is {entity}?|"
+            "Where does one find {entity}?|In what place is {entity} found?"
+        ),
         ["the place in which {entity} is found"],
-        "Where would I find {entity}?|In which place can {entity} be found?".split("|"),
+        ["Where would I find {entity}?", "In which place can {entity} be found?"],
     ),
     "month": Phrasings(
-        "the month of {entity}|when {entity} is held|the month in which {entity} is held".split("|"),
-        "When is {entity} held?|In which month is {entity}?|In what month is {entity} held?|When does {entity} take"
-        " place?|Which month is {entity} held in?|When is {entity}?".split("|"),
+        ["the month of {entity}", "when {entity} is held", "the month in which {entity} is held"],
+        split_alternatives(
+            "When is {entity} held?|In which month is {entity}?|In what month is {entity} held?|When does {entity} "
+            "take place?|Which month is {entity} held in?|When is {entity}?"
+        ),
         ["the month when {entity} is held"],
-        "In what month does {entity} take place?|During which month is {entity} held?".split("|"),
+        ["In what month does {entity} take place?", "During which month is {entity} held?"],
     ),
     "count": Phrasings(
-        "the number of {parts} of {entity}|how many {parts} {entity} has|the number of {parts} in {entity}".split("|"),
-        "How many {parts} does {entity} have?|What is the number of {parts} of {entity}?|How many {parts} are in"
-        " {entity}?|How many {parts} has {entity}?|What number of {parts} does {entity} have?".split("|"),
+        ["the number of {parts} of {entity}", "how many {parts} {entity} has", "the number of {parts} in {entity}"],
+        split_alternatives(
+            "How many {parts} does {entity} have?|What is the number of {parts} of {entity}?|How many {parts} are in "
+            "{entity}?|How many {parts} has {entity}?|What number of {parts} does {entity} have?"
+        ),
         ["the count of {parts} of {entity}"],
-        "How many {parts} belong to {entity}?|How many {parts} are there in {entity}?".split("|"),
+        ["How many {parts} belong to {entity}?", "How many {parts} are there in {entity}?"],
     ),
     "mouth": Phrasings(
-        "where {entity} ends|what {entity} flows into|the mouth of {entity}".split("|"),
-        "Where does {entity} end?|Into what does {entity} flow?|What does {entity} flow into?|Which water does {entity}"
-        " flow into?|Where does {entity} flow to?|Where is the mouth of {entity}?".split("|"),
+        ["where {entity} ends", "what {entity} flows into", "the mouth of {entity}"],
+        split_alternatives(
+            "Where does {entity} end?|Into what does {entity} flow?|What does {entity} flow into?|Which water does "
+            "{entity} flow into?|Where does {entity} flow to?|Where is the mouth of {entity}?"
+        ),
         ["the water that {entity} flows into"],
-        "Into which water does {entity} flow?|Where does {entity} flow?".split("|"),
+        ["Into which water does {entity} flow?", "Where does {entity} flow?"],
     ),
     "food": Phrasings(
-        "the food of {entity}|what is eaten at {entity}|the dish of {entity}|the food served at {entity}".split("|"),
-        "What do people eat at {entity}?|What is eaten at {entity}?|Which food is served at {entity}?|What food belongs"
-        " to {entity}?|Which dish is eaten at {entity}?|What is served at {entity}?".split("|"),
+        ["the food of {entity}", "what is eaten at {entity}", "the dish of {entity}", "the food served at {entity}"],
+        split_alternatives(
+            "What do people eat at {entity}?|What is eaten at {entity}?|Which food is served at {entity}?|What food "
+            "belongs to {entity}?|Which dish is eaten at {entity}?|What is served at {entity}?"
+        ),
         ["the dish that is served at {entity}"],
-        "Which dish do people eat at {entity}?|What do guests eat at {entity}?".split("|"),
+        ["Which dish do people eat at {entity}?", "What do guests eat at {entity}?"],
     ),
     "material": Phrasings(
-        "the material of {entity}|what {entity} is made of|the material {entity} is made of".split("|"),
-        "What is {entity} made of?|Of which material is {entity}?|Which material is {entity} made of?|What material is"
-        " used for {entity}?|From what is {entity} made?|Of what is {entity} made?".split("|"),
+        ["the material of {entity}", "what {entity} is made of", "the material {entity} is made of"],
+        split_alternatives(
+            "What is {entity} made of?|Of which material is {entity}?|Which material is {entity} made of?|What "
+            "material is used for {entity}?|From what is {entity} made?|Of what is {entity} made?"
+        ),
         ["the stuff {entity} is made of"],
-        "From which material is {entity} made?|What is the material of {entity}?".split("|"),
+        ["From which material is {entity} made?", "What is the material of {entity}?"],
     ),
     "colour": Phrasings(
-        "the colour of {entity}|which colour {entity} has|the flower colour of {entity}|{entity}'s colour".split("|"),
-        "What colour is {entity}?|Which colour has {entity}?|What is the colour of {entity}?|Which colour does {entity}"
-        " have?|In what colour does {entity} flower?|What colour are the flowers of {entity}?".split("|"),
+        ["the colour of {entity}", "which colour {entity} has", "the flower colour of {entity}", "{entity}'s colour"],
+        split_alternatives(
+            "What colour is {entity}?|Which colour has {entity}?|What is the colour of {entity}?|Which colour does "
+            "{entity} have?|In what colour does {entity} flower?|What colour are the flowers of {entity}?"
+        ),
         ["the colour that {entity} has"],
-        "In which colour does {entity} flower?|What colour does {entity} have?".split("|"),
+        ["In which colour does {entity} flower?", "What colour does {entity} have?"],
     ),
 }
-ATTRIBUTES = (
-    "answer|purpose|owner|founder|symbol|motto|capital|language|licence|keeper|origin|patron|guardian|currency|emblem"
-    "|nickname|rule|base|engine|builder"
-).split("|")
+ATTRIBUTES = split_alternatives(
+    "answer|purpose|owner|founder|symbol|motto|capital|language|licence|keeper|origin|patron|guardian|currency|"
+    "emblem|nickname|rule|base|engine|builder"
+)
 
 
 def write_river(name: str, kilometres: int, mouth: str, region: str, form: int) -> Record:
@@ -178,7 +205,7 @@ def write_profile(entity: str, values: dict[str, str], parts: str, count: str, f
     return Record(f"{title} - Profile", text, facts, left_out)
 
 
-_KINDS = "fleet|guild|order|league|island|castle|valley|school|province|network".split("|")
+_KINDS = ["fleet", "guild", "order", "league", "island", "castle", "valley", "school", "province", "network"]
 
 
 def draw_scene(rng: random.Random, held_out: bool) -> list[Record]:

@@ -2,71 +2,106 @@
 
 import random
 
+from experts.pocket.alternatives import split_alternatives
 from experts.pocket.names import draw_name, draw_until_split
 from experts.pocket.records import Fact, Phrasings, Record
 
-MEASURES = (
-    "area|perimeter|volume|diagonal|height|radius|surface|mean|median|slope|sum|product|variance|distance|angle"
-    "|circumference|period|length|rate|value|density|moment|curvature|width|midpoint|discriminant|margin|depth|energy"
-).split("|")
-SHAPES = (
-    "hexagon|octagon|prism|torus|wedge|frustum|annulus|ellipse|pentagon|parabola|helix|lens|spiral|crescent|lattice"
-    "|quadrant|sector|chord|spindle|polygon|band|shell|vector|matrix|sequence|fraction|mixture|pendulum|lever|arc"
-).split("|")
-LAWS = "rule|law|theorem|formula|identity|inequality|index|ratio|series|interest|mean|transform|number|test".split("|")
-MEANINGS = (
-    "base|height|radius|side|width|length|first side|second side|first diagonal|second diagonal|rate|number of years"
-    "|starting amount|number of terms|first term|last term|slant height|angle|distance|time|mass|speed|mean|total"
-    "|probability|inner radius|outer radius|common ratio|step|perimeter|number of sides|intercept|slope|depth|target"
-).split("|")
-TOPICS = "Plane geometry|Solids|Algebra|Statistics|Finance formulas|Sequences|Kinematics|Trigonometry|Numbers".split("|")
+MEASURES = split_alternatives(
+    "area|perimeter|volume|diagonal|height|radius|surface|mean|median|slope|sum|product|variance|distance|angle|"
+    "circumference|period|length|rate|value|density|moment|curvature|width|midpoint|discriminant|margin|depth|energy"
+)
+SHAPES = split_alternatives(
+    "hexagon|octagon|prism|torus|wedge|frustum|annulus|ellipse|pentagon|parabola|helix|lens|spiral|crescent|lattice|"
+    "quadrant|sector|chord|spindle|polygon|band|shell|vector|matrix|sequence|fraction|mixture|pendulum|lever|arc"
+)
+LAWS = split_alternatives(
+    "rule|law|theorem|formula|identity|inequality|index|ratio|series|interest|mean|transform|number|test"
+)
+MEANINGS = split_alternatives(
+    "base|height|radius|side|width|length|first side|second side|first diagonal|second diagonal|rate|number of years|"
+    "starting amount|number of terms|first term|last term|slant height|angle|distance|time|mass|speed|mean|total|"
+    "probability|inner radius|outer radius|common ratio|step|perimeter|number of sides|intercept|slope|depth|target"
+)
+TOPICS = split_alternatives(
+    "Plane geometry|Solids|Algebra|Statistics|Finance formulas|Sequences|Kinematics|Trigonometry|Numbers"
+)
 
 PHRASINGS = {
     "formula": Phrasings(
-        "the formula for {quantity}|the formula of {quantity}|the formula that gives {quantity}|formula for {quantity}"
-        "|the equation for {quantity}|how to compute {quantity}|how to calculate {quantity}".split("|"),
-        "What is the formula for {quantity}?|Which formula gives {quantity}?|How do you compute {quantity}?|How is"
-        " {quantity} computed?|How do I calculate {quantity}?|With which formula is {quantity} calculated?|How can"
-        " {quantity} be calculated?|By which formula does one find {quantity}?|What formula is used for {quantity}?"
-        "|How do you find {quantity}?".split("|"),
-        "the formula used for {quantity}|how one computes {quantity}".split("|"),
-        "How is {quantity} calculated?|Which formula is used for {quantity}?|How does one calculate {quantity}?"
-        "|How would you compute {quantity}?".split("|"),
+        split_alternatives(
+            "the formula for {quantity}|the formula of {quantity}|the formula that gives {quantity}|formula for "
+            "{quantity}|the equation for {quantity}|how to compute {quantity}|how to calculate {quantity}"
+        ),
+        split_alternatives(
+            "What is the formula for {quantity}?|Which formula gives {quantity}?|How do you compute {quantity}?|How "
+            "is {quantity} computed?|How do I calculate {quantity}?|With which formula is {quantity} calculated?|How "
+            "can {quantity} be calculated?|By which formula does one find {quantity}?|What formula is used for "
+            "{quantity}?|How do you find {quantity}?"
+        ),
+        ["the formula used for {quantity}", "how one computes {quantity}"],
+        split_alternatives(
+            "How is {quantity} calculated?|Which formula is used for {quantity}?|How does one calculate {quantity}?|"
+            "How would you compute {quantity}?"
+        ),
     ),
     "example": Phrasings(
-        "the result of the worked example on {quantity}|the result of the example for {quantity}|the result in the"
-        " worked example on {quantity}|the answer of the worked example on {quantity}|the example result for"
-        " {quantity}".split("|"),
-        "What is the result of the worked example on {quantity}?|What does the worked example on {quantity} give?"
-        "|What result does the example for {quantity} have?|Which number comes out of the worked example on {quantity}?"
-        "|What comes out in the example on {quantity}?|In the worked example on {quantity}, what is the result?"
-        "|To what does the example on {quantity} come?".split("|"),
-        "the outcome of the worked example on {quantity}|the result of the worked example for {quantity}".split("|"),
-        "Which result does the worked example on {quantity} give?|What is the answer in the example on {quantity}?"
-        "|What result comes out of the worked example for {quantity}?".split("|"),
+        split_alternatives(
+            "the result of the worked example on {quantity}|the result of the example for {quantity}|the result in "
+            "the worked example on {quantity}|the answer of the worked example on {quantity}|the example result for "
+            "{quantity}"
+        ),
+        split_alternatives(
+            "What is the result of the worked example on {quantity}?|What does the worked example on {quantity} "
+            "give?|What result does the example for {quantity} have?|Which number comes out of the worked example on "
+            "{quantity}?|What comes out in the example on {quantity}?|In the worked example on {quantity}, what is "
+            "the result?|To what does the example on {quantity} come?"
+        ),
+        ["the outcome of the worked example on {quantity}", "the result of the worked example for {quantity}"],
+        [
+            "Which result does the worked example on {quantity} give?",
+            "What is the answer in the example on {quantity}?",
+            "What result comes out of the worked example for {quantity}?",
+        ],
     ),
     "meaning": Phrasings(
-        "the meaning of {variable} in the formula for {quantity}|what {variable} means in the formula for {quantity}"
-        "|what {variable} stands for in the formula for {quantity}|the meaning of {variable} for {quantity}".split("|"),
-        "What does {variable} stand for in the formula for {quantity}?|What does {variable} mean in the formula for"
-        " {quantity}?|In the formula for {quantity}, what is {variable}?|What is {variable} in the formula for"
-        " {quantity}?|In the formula for {quantity}, what does {variable} stand for?|For {quantity}, what does"
-        " {variable} mean?|What does the letter {variable} mean for {quantity}?".split("|"),
-        "what is meant by {variable} in the formula for {quantity}|the role of {variable} in the formula for"
-        " {quantity}".split("|"),
-        "In the formula for {quantity}, what does {variable} mean?|For {quantity}, what is {variable}?|Which quantity"
-        " does {variable} stand for in the formula for {quantity}?".split("|"),
+        split_alternatives(
+            "the meaning of {variable} in the formula for {quantity}|what {variable} means in the formula for "
+            "{quantity}|what {variable} stands for in the formula for {quantity}|the meaning of {variable} for "
+            "{quantity}"
+        ),
+        split_alternatives(
+            "What does {variable} stand for in the formula for {quantity}?|What does {variable} mean in the formula "
+            "for {quantity}?|In the formula for {quantity}, what is {variable}?|What is {variable} in the formula "
+            "for {quantity}?|In the formula for {quantity}, what does {variable} stand for?|For {quantity}, what "
+            "does {variable} mean?|What does the letter {variable} mean for {quantity}?"
+        ),
+        [
+            "what is meant by {variable} in the formula for {quantity}",
+            "the role of {variable} in the formula for {quantity}",
+        ],
+        [
+            "In the formula for {quantity}, what does {variable} mean?",
+            "For {quantity}, what is {variable}?",
+            "Which quantity does {variable} stand for in the formula for {quantity}?",
+        ],
     ),
     "input": Phrasings(
-        "the value of {variable} in the worked example on {quantity}|the {variable} used in the example on {quantity}"
-        "|which {variable} the worked example on {quantity} uses".split("|"),
-        "Which value of {variable} does the worked example on {quantity} use?|What is {variable} in the worked example"
-        " on {quantity}?|In the worked example on {quantity}, what is {variable}?|Which {variable} does the example on"
-        " {quantity} take?|What value does {variable} have in the example on {quantity}?|How large is {variable} in the"
-        " worked example on {quantity}?".split("|"),
-        "the number used for {variable} in the worked example on {quantity}".split("|"),
-        "What value of {variable} does the worked example on {quantity} use?|In the example on {quantity}, which value"
-        " does {variable} have?".split("|"),
+        [
+            "the value of {variable} in the worked example on {quantity}",
+            "the {variable} used in the example on {quantity}",
+            "which {variable} the worked example on {quantity} uses",
+        ],
+        split_alternatives(
+            "Which value of {variable} does the worked example on {quantity} use?|What is {variable} in the worked "
+            "example on {quantity}?|In the worked example on {quantity}, what is {variable}?|Which {variable} does "
+            "the example on {quantity} take?|What value does {variable} have in the example on {quantity}?|How large "
+            "is {variable} in the worked example on {quantity}?"
+        ),
+        ["the number used for {variable} in the worked example on {quantity}"],
+        [
+            "What value of {variable} does the worked example on {quantity} use?",
+            "In the example on {quantity}, which value does {variable} have?",
+        ],
     ),
 }
 
@@ -196,7 +231,7 @@ def draw_record(topic: str, quantity: str, rng: random.Random) -> Record:
     """A random formula with meanings and a worked example for a quantity."""
     letters = rng.sample("abcdhkmnpqrstuvwxyz", 3)
     left = rng.choice("ACDEFGIKLMPQRSTVWYx")
-    count = rng.choice((1, 1, 2, 2, 2))
+    count = rng.choice((1, 2, 2, 3))
     variables = letters[:count]
     if count > 1 and rng.random() < 0.3:
         variables[:2] = [f"{letters[0]}1", f"{letters[0]}2"]
@@ -219,14 +254,14 @@ def draw_number(rng: random.Random) -> str:
 # The quantities of the committed corpus, which neither training nor the held-out set may ask for.
 RESERVED = frozenset(
     f"the {quantity}"
-    for quantity in (
-        "area of a rhombus|area of a circle|area of a triangle|area of a trapezoid|area of an ellipse|area of a sector"
-        "|volume of a cone|volume of a sphere|volume of a cylinder|volume of a pyramid|surface of a sphere"
-        "|circumference of a circle|perimeter of a rectangle|diagonal of a square|mean of two numbers|slope of a line"
-        "|distance between two points|midpoint of a segment|sum of an arithmetic series|sum of a geometric series"
-        "|discriminant of a quadratic equation|period of a pendulum|area of an annulus|volume of a torus|area of a"
-        " parallelogram|angle sum of a polygon|area of a regular hexagon|volume of a prism"
-    ).split("|")
+    for quantity in split_alternatives(
+        "area of a rhombus|area of a circle|area of a triangle|area of a trapezoid|area of an ellipse|area of a "
+        "sector|volume of a cone|volume of a sphere|volume of a cylinder|volume of a pyramid|surface of a sphere|"
+        "circumference of a circle|perimeter of a rectangle|diagonal of a square|mean of two numbers|slope of a line|"
+        "distance between two points|midpoint of a segment|sum of an arithmetic series|sum of a geometric series|"
+        "discriminant of a quadratic equation|period of a pendulum|area of an annulus|volume of a torus|area of a "
+        "parallelogram|angle sum of a polygon|area of a regular hexagon|volume of a prism"
+    )
 )
 
 

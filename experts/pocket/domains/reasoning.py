@@ -2,19 +2,22 @@
 
 import random
 
+from experts.pocket.alternatives import split_alternatives
 from experts.pocket.names import draw_names
 from experts.pocket.records import Fact, Phrasings, Record
 
-JOBS = (
-    "archivist|baker|carpenter|surveyor|nurse|librarian|welder|gardener|chemist|editor|pilot|tailor|engineer|teacher"
-    "|translator|optician|painter|accountant|glazier|miller|printer|cook|clerk|porter"
-).split("|")
-PLACES = (
+JOBS = split_alternatives(
+    "archivist|baker|carpenter|surveyor|nurse|librarian|welder|gardener|chemist|editor|pilot|tailor|engineer|teacher|"
+    "translator|optician|painter|accountant|glazier|miller|printer|cook|clerk|porter"
+)
+PLACES = split_alternatives(
     "Library|Museum|Bakery|Clinic|Workshop|Theatre|Market|Archive|Pool|Station|Garden|School|Studio|Harbour|Mill|Hall"
-).split("|")
-SPORTS = "rowing|fencing|judo|tennis|climbing|swimming|boxing|archery|cycling|running|chess|handball".split("|")
-DAYS = "Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday".split("|")
-STREETS = "Street|Lane|Road|Square|Alley|Quay".split("|")
+)
+SPORTS = split_alternatives(
+    "rowing|fencing|judo|tennis|climbing|swimming|boxing|archery|cycling|running|chess|handball"
+)
+DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+STREETS = ["Street", "Lane", "Road", "Square", "Alley", "Quay"]
 
 _SPECS: dict[str, tuple[str, str, str, str]] = {
     "employer": (
@@ -28,7 +31,8 @@ _SPECS: dict[str, tuple[str, str, str, str]] = {
     "job": (
         "the job of {person}|the profession of {person}|what {person} does for a living|{person}'s job|the occupation"
         " of {person}",
-        "What is {person}'s job?|What does {person} work as?|What job does {person} have?|Which profession does {person}"
+        "What is {person}'s job?|What does {person} work as?|What job does {person} have?"
+        "|Which profession does {person}"
         " have?|What does {person} do for a living?|As what does {person} work?",
         "{person}'s profession|the job that {person} has",
         "What is {person} by profession?|Which job does {person} have?|What work does {person} do?",
@@ -36,7 +40,8 @@ _SPECS: dict[str, tuple[str, str, str, str]] = {
     "worker": (
         "who works at {place}|the name of the person who works at {place}|the person working at {place}|the {job} of"
         " {place}",
-        "Who works at {place}?|Who is employed at {place}?|Which person works at {place}?|Who works as {job} at {place}?"
+        "Who works at {place}?|Who is employed at {place}?|Which person works at {place}?"
+        "|Who works as {job} at {place}?"
         "|Who has a job at {place}?|Who is the {job} at {place}?",
         "who is employed at {place}|the {job} at {place}",
         "Which person is employed at {place}?|Who is working at {place}?|Who does {place} employ?",
@@ -95,7 +100,8 @@ _SPECS: dict[str, tuple[str, str, str, str]] = {
     ),
     "town": (
         "the town of {place}|the location of {place}|where {place} is|the town where {place} is",
-        "Where is {place}?|In which town is {place}?|Which town is {place} in?|What town is {place} in?|Where can I find"
+        "Where is {place}?|In which town is {place}?|Which town is {place} in?|What town is {place} in?"
+        "|Where can I find"
         " {place}?|In what town does {place} stand?",
         "the town in which {place} stands|which town {place} is in",
         "Which town has {place}?|In what town is {place}?|Where is {place} located?",
@@ -104,7 +110,8 @@ _SPECS: dict[str, tuple[str, str, str, str]] = {
         "the meeting room of the {team} team|the room of the {team} team|where the {team} team meets|the {team} team's"
         " room",
         "Where does the {team} team meet?|In which room does the {team} team meet?|Which room does the {team} team use?"
-        "|What is the meeting room of the {team} team?|In what room is the {team} team meeting?|Which room is booked for"
+        "|What is the meeting room of the {team} team?|In what room is the {team} team meeting?"
+        "|Which room is booked for"
         " the {team} team?",
         "the room in which the {team} team meets|the {team} team's meeting room",
         "In what room does the {team} team meet?|Which room does the {team} team meet in?|Where is the {team} team"
@@ -113,7 +120,8 @@ _SPECS: dict[str, tuple[str, str, str, str]] = {
     "meeting": (
         "the meeting time of the {team} team|when the {team} team meets|the time of the {team} team meeting|the {team}"
         " team's meeting time",
-        "When does the {team} team meet?|At what time does the {team} team meet?|When is the meeting of the {team} team?"
+        "When does the {team} team meet?|At what time does the {team} team meet?"
+        "|When is the meeting of the {team} team?"
         "|What time is the {team} team meeting?|On which day and at what time does the {team} team meet?|When is the"
         " {team} meeting?",
         "the day and time of the {team} team meeting|what time the {team} team meets",
@@ -190,7 +198,9 @@ def write_hours(place: str, opens: str, closes: str, day: str, form: int) -> Rec
     )
     slots = {"place": place}
     facts = [Fact("opening", slots, opens), Fact("closing", slots, closes), Fact("closed_day", slots, day)]
-    return Record(f"{place.removeprefix('the ')} - Opening hours", texts[form % len(texts)], facts, [Fact("town", slots, "")])
+    return Record(
+        f"{place.removeprefix('the ')} - Opening hours", texts[form % len(texts)], facts, [Fact("town", slots, "")]
+    )
 
 
 def write_location(place: str, town: str, address: str, form: int) -> Record:
@@ -202,7 +212,12 @@ def write_location(place: str, town: str, address: str, form: int) -> Record:
         f"The town of {place} is {town}. The street is {address}.",
     )
     left_out = [Fact("opening", {"place": place}, ""), Fact("closed_day", {"place": place}, "")]
-    return Record(f"{place.removeprefix('the ')} - Location", texts[form % len(texts)], [Fact("town", {"place": place}, town)], left_out)
+    return Record(
+        f"{place.removeprefix('the ')} - Location",
+        texts[form % len(texts)],
+        [Fact("town", {"place": place}, town)],
+        left_out,
+    )
 
 
 def write_meeting(team: str, room: str, slot: str, leader: str, form: int) -> Record:

@@ -18,11 +18,10 @@ def fill_gaps(values: list[float | None], fill: float = 0.0) -> list[float]:
 def clip_outliers(values: list[float], factor: float = 3.0) -> list[float]:
     """Clip the extreme values of a series."""
     middle, reach = mean(values), factor * pstdev(values)
-    return [min(max(value, middle - reach), middle + reach) for value in values]
+    return [max(min(value, middle + reach), middle - reach) for value in values]
 
 
 def rename_columns(event: Event, names: dict[str, str], strict: bool = False) -> Event:
     """Rename the old columns of one event."""
-    if strict and not names.keys() <= event.keys():
-        raise KeyError(sorted(names.keys() - event.keys()))
-    return {names.get(name, name): value for name, value in event.items()}
+    assert not strict or names.keys() <= event.keys()
+    return {names.get(key, key): value for key, value in event.items()}

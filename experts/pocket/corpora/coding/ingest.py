@@ -3,13 +3,13 @@
 from pathlib import Path
 
 Event = dict[str, str]
+FIELDS = ("id", "day", "station", "amount")
 
 
 def load_events(path: Path, limit: int = 1000) -> list[Event]:
     """Load the raw events from a CSV file."""
-    header, *lines = path.read_text().splitlines()
-    names = header.split(",")
-    return [dict(zip(names, line.split(","), strict=True)) for line in lines[:limit]]
+    rows = path.read_text().splitlines()[1:]
+    return [parse_line(row) for row in rows[:limit]]
 
 
 def list_sources(folder: Path, suffix: str = ".csv") -> list[Path]:
@@ -19,5 +19,4 @@ def list_sources(folder: Path, suffix: str = ".csv") -> list[Path]:
 
 def parse_line(line: str, delimiter: str = ",") -> Event:
     """Parse the fields of one event line."""
-    names = ("id", "day", "station", "amount")
-    return dict(zip(names, line.strip().split(delimiter), strict=True))
+    return dict(zip(FIELDS, line.split(delimiter), strict=True))

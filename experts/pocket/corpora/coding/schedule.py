@@ -10,5 +10,5 @@ def plan_runs(start: datetime, count: int = 3) -> list[datetime]:
 
 def next_run(now: datetime, hours: int = 6) -> datetime:
     """Find the next run after a moment."""
-    today = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    return today + timedelta(hours=(now.hour // hours + 1) * hours)
+    hour = now.replace(minute=0, second=0)
+    return hour + timedelta(hours=hours - now.hour % hours)
