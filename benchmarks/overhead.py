@@ -201,7 +201,10 @@ def main() -> None:
         "ratio_guildhall_to_ray_serve_llm": ratios,
         "targets": {
             "latency_s": {"at_most": LATENCY_LIMIT, "reached": ratios["latency_s"].median <= LATENCY_LIMIT},
-            "tokens_per_s": {"at_least": THROUGHPUT_LIMIT, "reached": ratios["tokens_per_s"].median >= THROUGHPUT_LIMIT},
+            "tokens_per_s": {
+                "at_least": THROUGHPUT_LIMIT,
+                "reached": ratios["tokens_per_s"].median >= THROUGHPUT_LIMIT,
+            },
         },
         "load": {
             "latency": f"{LATENCY_REQUESTS} requests of {LATENCY_TOKENS} tokens one after another, per round",

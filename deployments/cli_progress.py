@@ -70,7 +70,7 @@ class Progress:
         """Say where a running stage stands."""
         stage = self._stages[name]
         now = time.monotonic()
-        due = detail != stage.detail and now - stage.said >= REPEAT_S
+        due = detail != stage.detail and now - max(stage.said, stage.started) >= REPEAT_S
         stage.detail = detail
         if due and self._live is None:
             stage.said = now

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -30,7 +32,7 @@ from deployments.expert_call import (
     TextDelta,
 )
 from deployments.node_index import NodeIndex
-from experts.errors import IndexUnavailable
+from experts.errors import GuildhallError, IndexUnavailable
 from experts.fleet import Engine, is_path
 from experts.prompt import Message, render_messages
 from retrieval.passage import SearchResult
@@ -41,6 +43,7 @@ logger = logging.getLogger(__name__)
 # A streamed item pays Serve's way (about 2 ms on 2 cores), so text is gathered between items; Ray's own default is
 # 50 ms. The first item goes out at once.
 GATHER_S = 0.05
+MARKS = re.compile(r"\[(\d{1,4}(?: ?, ?\d{1,4}){0,15})\]")
 
 
 class SkipDownload(CallbackBase):
@@ -62,7 +65,7 @@ class _ServedDomain:
 class ExpertServer(LLMServer):
     """Ray's LLM server that also knows the domains of its engine: their adapters and their indexes on its node."""
 
-    async def __init__(self, llm_config: LLMConfig) -> None:
+    async def __init__(self, llm_config: LLMConfig) -> None:  # type: ignore[misc]  # Ray Serve awaits it
         self._domains: dict[str, _ServedDomain] = {}
         self._configuring = asyncio.Lock()
         self._running = 0
@@ -102,9 +105,11 @@ class ExpertServer(LLMServer):
         if settings is None:
             return None
         held = self._domains.get(domain)
-        if held is not None and held.index is not None and held.index.version == settings["version"]:
+        root = Path(settings["root"])
+        if held is not None and held.index is not None and held.index.root == root:
+            await held.index.swap(settings["version"])
             return held.index
-        index = NodeIndex(fleet, domain, settings["root"], settings["version"])
+        index = NodeIndex(fleet, domain, root, settings["version"])
         await index.open()
         return index
 
@@ -140,13 +145,16 @@ class ExpertServer(LLMServer):
         if domain.index is not None and request.vector is not None:
             try:
                 result = await domain.index.search(request.vector, domain.passages)
-            except IndexUnavailable as error:
-                yield Failed(Failure("index_unavailable", str(error), retryable=True))
+            except GuildhallError as error:
+                retryable = isinstance(error, IndexUnavailable)
+                yield Failed(Failure("index_unavailable", str(error), retryable))
                 return
         retrieved = time.perf_counter()
-        yield Retrieved(_number_citations(request.domain, result), retrieved - started)
+        citations = _number_citations(request.domain, result)
+        yield Retrieved(tuple(replace(citation, text="") for citation in citations), retrieved - started)
         chat = _build_chat_request(request, result, domain.model_ids[request.variant])
         first_token: float | None = None
+        texts: list[str] = []
         finish_reason = "stop"
         usage = Usage()
         async for item in self.engine.chat(chat):
@@ -162,6 +170,7 @@ class ExpertServer(LLMServer):
                     finish_reason = choice.get("finish_reason") or finish_reason
                     if text:
                         first_token = first_token or time.perf_counter()
+                        texts.append(text)
                         yield TextDelta(text)
                 if chunk.get("usage"):
                     usage = Usage(chunk["usage"]["prompt_tokens"], chunk["usage"]["completion_tokens"])
@@ -172,7 +181,8 @@ class ExpertServer(LLMServer):
             "first_token": (first_token or ended) - started,
             "generate": ended - retrieved,
         }
-        yield Finished("length" if finish_reason == "length" else "stop", usage, timings)
+        cited = _find_cited("".join(texts), citations)
+        yield Finished("length" if finish_reason == "length" else "stop", usage, timings, cited)
 
     async def complete(self, body: dict[str, Any], domain: str, variant: str) -> AsyncIterator[dict[str, Any]]:
         """OpenAI completions of a raw prompt: one body, or one per chunk where the body asks for a stream."""
@@ -266,6 +276,12 @@ def _number_citations(domain: str, result: SearchResult) -> tuple[Citation, ...]
         )
         for number, hit in enumerate(result.hits, start=1)
     )
+
+
+def _find_cited(text: str, citations: tuple[Citation, ...]) -> tuple[Citation, ...]:
+    """The citations whose number stands in a mark of the text; fusion decides what is really a mark."""
+    numbers = {int(number) for mark in MARKS.findall(text) for number in mark.split(",")}
+    return tuple(citation for citation in citations if citation.number in numbers)
 
 
 def _build_chat_request(request: ExpertRequest, result: SearchResult, model_id: str) -> ChatCompletionRequest:

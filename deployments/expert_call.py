@@ -1,6 +1,6 @@
 """What travels between the gateway and an expert's replica: in goes a sub-query with its vector, out come events.
 
-Passages and prompts stay on the expert's node; only the passages that an answer may cite come back, as citations.
+Prompts stay on the expert's node, and so does the text of every passage that the answer does not cite.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -43,7 +43,7 @@ class ExpertRequest:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """Always the first event: the passages in the prompt, numbered from 1 as the prompt numbers them."""
+    """Always the first event: what the prompt's passages are, numbered from 1 as the prompt numbers them, textless."""
 
     citations: tuple[Citation, ...]
     seconds: float
@@ -58,11 +58,12 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event of an answer that succeeded."""
+    """The last event of an answer that succeeded; `cited` are the passages that it cites, with their text."""
 
     finish_reason: Literal["stop", "length"]
     usage: Usage
     timings_s: Mapping[str, float]
+    cited: tuple[Citation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,11 +276,12 @@ class FanOut:
 
 def _conclude(part: _Part, finished: Finished | None, failed: FailedPart | None) -> SubAnswer:
     failure: Failure | None = failed.failure if failed is not None else None
+    cited = {citation.number: citation for citation in finished.cited} if finished is not None else {}
     return SubAnswer(
         sub_query=part.sub_query.id,
         domain=part.sub_query.domain,
         text="".join(part.texts),
-        citations=part.citations,
+        citations=tuple(cited.get(citation.number, citation) for citation in part.citations),
         failure=failure,
         finish_reason=finished.finish_reason if finished is not None else None,
         usage=finished.usage if finished is not None else Usage(),

@@ -158,7 +158,7 @@ def use_token(ray: LocalRay | None) -> Iterator[None]:
     variables = _variables(Path(ray.token_file))
     before = {name: os.environ.get(name) for name in variables}
     os.environ.update(variables)
-    _reread_ray_settings()
+    _reread_ray_settings(loopback=True)
     try:
         yield
     finally:
@@ -167,7 +167,7 @@ def use_token(ray: LocalRay | None) -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-        _reread_ray_settings()
+        _reread_ray_settings(loopback=False)
 
 
 def read_tail(path: Path, lines: int = 15) -> str:
@@ -192,14 +192,16 @@ def _variables(token_file: Path) -> Mapping[str, str]:
     }
 
 
-def _reread_ray_settings() -> None:
+def _reread_ray_settings(loopback: bool) -> None:
     """Ray reads its settings once, at import; a process that imported it before must read them again."""
     if "ray" in sys.modules:
         from ray import _raylet
+        from ray._private import ray_constants
 
         settings: Any = _raylet  # A compiled module; its types are not known.
         settings.Config.initialize("")
         settings.AuthenticationTokenLoader.instance().reset_cache()
+        ray_constants.ENABLE_RAY_CLUSTER = not loopback and not ray_constants.IS_WINDOWS_OR_OSX
 
 
 def _python_path() -> str:

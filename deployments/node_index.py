@@ -31,10 +31,10 @@ class NodeIndex:
     """
 
     def __init__(self, fleet: str, domain: str, root: Path, version: str) -> None:
+        self.root = root
         self.version = version
         self._fleet = fleet
         self._domain = domain
-        self._root = str(root)
         self._holder = uuid.uuid4().hex
         self._node_id = ""
         self._actor: ray.actor.ActorHandle | None = None
@@ -64,7 +64,7 @@ class NodeIndex:
         Raises IndexUnavailable when the actor does not answer in time, ConfigurationError for a vector of another
         encoder.
         """
-        result: SearchResult = await self._call("search", (self._root, self.version, vector, k), deadline_s)
+        result: SearchResult = await self._call("search", (str(self.root), self.version, vector, k), deadline_s)
         return result
 
     async def swap(self, version: str, deadline_s: float = OPEN_DEADLINE_S) -> None:
@@ -97,14 +97,14 @@ class NodeIndex:
         while True:
             await asyncio.sleep(RENEW_S)
             try:
-                await self._call("hold", (self._holder, self._root, self.version), SEARCH_DEADLINE_S)
+                await self._call("hold", (self._holder, str(self.root), self.version), SEARCH_DEADLINE_S)
             except GuildhallError as error:
                 logger.warning("lease on the index of domain '%s' not renewed: %s", self._domain, error)
             except Exception:  # The task's edge: a lease must outlive whatever one renewal ran into.
                 logger.exception("lease on the index of domain '%s' not renewed", self._domain)
 
     async def _open(self, version: str, deadline_s: float) -> None:
-        await self._call("open", (self._root, version), deadline_s)
+        await self._call("open", (str(self.root), version), deadline_s)
 
     async def _call(self, method: str, arguments: tuple[object, ...], deadline_s: float) -> Any:
         """Call the actor until it answers, joining it again each time it has ended."""
@@ -143,7 +143,7 @@ class NodeIndex:
         async with self._joining:  # One call finds the actor again, the others wait for it.
             if self._actor is None:
                 actor = await asyncio.to_thread(join_index_actor, self._fleet, self._domain, self._node_id)
-                report: IndexActorReport = await actor.hold.remote(self._holder, self._root, self.version)
+                report: IndexActorReport = await actor.hold.remote(self._holder, str(self.root), self.version)
                 if report.node_id != self._node_id:
                     raise IndexUnavailable(
                         f"index actor of domain '{self._domain}' runs on node {report.node_id}, its replica on "

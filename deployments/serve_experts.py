@@ -17,14 +17,15 @@ from router.question import Failure
 
 logger = logging.getLogger(__name__)
 
-# An expert's first event comes before it generates, so silence means that no replica took the sub-query. Ten times the
-# promised time to first token separates a long queue from a dead expert.
-SILENCE_FACTOR = 10
 OBSERVE_TIMEOUT_S = 5
 
 
 class ServeExperts:
-    """`deployments.expert_call.Experts` over the fleet's Serve applications."""
+    """`deployments.expert_call.Experts` over the fleet's Serve applications.
+
+    A sub-query that no replica can take waits in Serve's queue: while a replica is replaced, nothing but what the old
+    one held is lost. How long it may wait is the caller's deadline.
+    """
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -40,27 +41,20 @@ class ServeExperts:
         domain = self._fleet.domains[request.domain]
         handle = self._handle(domain.variants[request.variant].engine)
         response = handle.options(stream=True, method_name="answer").remote(request)
-        iterator = aiter(response)
         finished = False
         try:
-            timeout_s: float | None = SILENCE_FACTOR * domain.slo.ttft_s
-            while True:
-                events: list[ExpertEvent] = await asyncio.wait_for(anext(iterator), timeout_s)
-                timeout_s = None
+            async for events in response:
                 for event in events:
                     yield event
-        except StopAsyncIteration:
             finished = True
-        except TimeoutError:
-            # Still waiting for a replica: `finally` takes it off the queue.
-            yield _fail(request, f"no replica took the sub-query within {timeout_s:g} s")
         except BackPressureError:
             finished = True
             yield Failed(Failure("overloaded", _queue_full(request.domain), retryable=True), status=429)
         except (RayError, RayServeException) as error:
             finished = True
             logger.warning("expert failed", extra={"request_id": request.request_id, "error": _first_line(error)})
-            yield _fail(request, _describe(error))
+            message = _failed(request.domain, _describe(error))
+            yield Failed(Failure("expert_unavailable", message, retryable=True))
         finally:
             if not finished:
                 response.cancel()
@@ -99,10 +93,6 @@ class ServeExperts:
         except (TimeoutError, RayError, RayServeException):
             return []
         return [state for state in states if isinstance(state, ReplicaState)]
-
-
-def _fail(request: ExpertRequest, reason: str) -> Failed:
-    return Failed(Failure("expert_unavailable", _failed(request.domain, reason), retryable=True))
 
 
 def _failed(domain: str, reason: str) -> str:

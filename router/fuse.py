@@ -68,7 +68,16 @@ class FusionStream:
             shown += self._show_failure(failure)
         self._sub_answers.append(sub_answer)
         self._current = None
+        self._fill_texts(sub_answer.citations)
         return shown
+
+    def _fill_texts(self, citations: Iterable[Citation]) -> None:
+        """Passages may come without text before an answer cites them and with it afterwards."""
+        texts = {self._key(citation): citation.text for citation in citations if citation.text}
+        self._citations = [
+            citation if citation.text else replace(citation, text=texts.get(self._key(citation), ""))
+            for citation in self._citations
+        ]
 
     def answer(self) -> Answer:
         """Everything so far as one answer."""
@@ -130,11 +139,15 @@ class FusionStream:
         return space if "\n" in space else ""
 
     def _number(self, citation: Citation) -> int:
-        key = (citation.domain, citation.source, citation.version)
+        key = self._key(citation)
         if key not in self._numbers:
             self._numbers[key] = len(self._numbers) + 1
             self._citations.append(replace(citation, number=self._numbers[key]))
         return self._numbers[key]
+
+    @staticmethod
+    def _key(citation: Citation) -> tuple[str, str, str]:
+        return citation.domain, citation.source, citation.version
 
 
 class _CodeState:
