@@ -11,11 +11,10 @@ from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, 
 from ray.serve.handle import DeploymentHandle
 
 from deployments.expert_call import ExpertEvent, ExpertRequest, Failed, ReplicaState
+from deployments.logs import log_event
 from experts.errors import ExpertUnavailable, Overloaded
 from experts.fleet import Fleet
 from router.question import Failure
-
-logger = logging.getLogger(__name__)
 
 OBSERVE_TIMEOUT_S = 5
 
@@ -52,7 +51,7 @@ class ServeExperts:
             yield Failed(Failure("overloaded", _queue_full(request.domain), retryable=True), status=429)
         except (RayError, RayServeException) as error:
             finished = True
-            logger.warning("expert failed", extra={"request_id": request.request_id, "error": _first_line(error)})
+            log_event("expert_failed", logging.WARNING, request=request.request_id, error=type(error).__name__)
             message = _failed(request.domain, _describe(error))
             yield Failed(Failure("expert_unavailable", message, retryable=True))
         finally:
@@ -75,7 +74,7 @@ class ServeExperts:
             raise Overloaded(_queue_full(domain)) from error
         except (RayError, RayServeException) as error:
             finished = True
-            logger.warning("expert failed", extra={"request_id": request_id, "error": _first_line(error)})
+            log_event("expert_failed", logging.WARNING, request=request_id, error=type(error).__name__)
             raise ExpertUnavailable(_failed(domain, _describe(error))) from error
         finally:
             if not finished:
@@ -112,7 +111,3 @@ def _describe(error: Exception) -> str:
     if isinstance(error, RayTaskError):
         return "its replica raised an error, which the log names"
     return type(error).__name__
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1][:300] if str(error).strip() else type(error).__name__

@@ -2,9 +2,6 @@
 
 import asyncio
 
-from experts_contract import check_cancel_gives_back, check_failure_is_data, check_order_of_events
-from fakes import Script, ScriptedExperts, WordEncoder, build_fleet, build_plan, build_sub_query, down
-
 from deployments import fan_out as fan_out_module
 from deployments.chat_request import SamplingRequest
 from deployments.expert_call import ExpertRequest, Failed, Sampling
@@ -13,6 +10,8 @@ from deployments.gateway_metrics import GatewayMetrics
 from deployments.in_flight import Slots
 from experts.prompt import REFUSAL
 from router.question import Failure, Plan, Turn, Vector
+from tests.deployments.experts_contract import check_cancel_gives_back, check_failure_is_data, check_order_of_events
+from tests.deployments.fakes import Script, ScriptedExperts, WordEncoder, build_fleet, build_plan, build_sub_query, down
 
 
 def start(

@@ -3,7 +3,10 @@
 import json
 
 import pytest
-from fakes import (
+
+from deployments.expert_call import Failed
+from router.question import Failure
+from tests.deployments.fakes import (
     Script,
     ScriptedExperts,
     WordEncoder,
@@ -14,10 +17,7 @@ from fakes import (
     down,
     start_service,
 )
-from http_calls import ask, chat, open_client, read_chunks, read_error
-
-from deployments.expert_call import Failed
-from router.question import Failure
+from tests.deployments.http_calls import ask, chat, open_client, read_chunks, read_error
 
 TWO_PARTS = build_plan(build_sub_query(1, "one", "finance"), build_sub_query(2, "two", "coding"))
 

@@ -5,10 +5,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
-from fakes import Script, ScriptedExperts, WordEncoder, down, start_service
 
 from deployments.api_keys import digest_keys
 from deployments.gateway import build_app
+from tests.deployments.fakes import Script, ScriptedExperts, WordEncoder, down, start_service
 
 KEY = "a-good-key-of-32-characters-0001"
 MESSAGES: Any = [{"role": "user", "content": "How high is the interest?"}]

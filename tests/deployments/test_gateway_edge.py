@@ -8,7 +8,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from fakes import (
+
+from deployments.api_keys import digest_keys
+from deployments.gateway import build_app
+from deployments.logs import JsonLines
+from experts.errors import EncoderMismatch
+from tests.deployments.fakes import (
     PlannedService,
     Script,
     ScriptedExperts,
@@ -18,12 +23,7 @@ from fakes import (
     down,
     start_service,
 )
-from http_calls import ask, chat, open_client, read_error
-
-from deployments.api_keys import digest_keys
-from deployments.gateway import build_app
-from deployments.logs import JsonLines
-from experts.errors import EncoderMismatch
+from tests.deployments.http_calls import ask, chat, open_client, read_error
 
 KEY = "a-good-key-of-32-characters-0001"
 

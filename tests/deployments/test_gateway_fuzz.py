@@ -5,12 +5,12 @@ import json
 from typing import Any
 
 import httpx
-from fakes import ScriptedExperts, start_service
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deployments.chat_request import KNOWN_CHAT
 from deployments.gateway import build_app
+from tests.deployments.fakes import ScriptedExperts, start_service
 
 JSON: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

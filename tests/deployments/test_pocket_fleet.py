@@ -167,7 +167,7 @@ def test_up_changes_only_what_the_file_changed_and_says_so(
     before = read_fleet(pocket.file)
     replicas = {state["replica"] for domain in pocket.get("/v1/fleet")["domains"] for state in domain["replica_states"]}
     (tmp_path / "tides.md").write_text(
-        "# Tides\n\n## Harbour\n\nThe revenue of Brine Harbour in Q1 2024 was 9.5 euros.\n"
+        "# Tides\n\n## Harbour\n\nThe revenue of Brine Harbour in Q1 2024 was 9.5 million euros.\n"
     )
     adapter = before["domains"]["finance"]["variants"]["adapter"]
     grown = {

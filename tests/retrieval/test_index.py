@@ -31,7 +31,7 @@ BUILDER = """
 import sys
 from pathlib import Path
 sys.path[:0] = [sys.argv[2]]
-from test_index import PASSAGES, HashEncoder
+from tests.retrieval.test_index import PASSAGES, HashEncoder
 from retrieval.index import build_index
 print(build_index(PASSAGES, HashEncoder(), Path(sys.argv[1])))
 """

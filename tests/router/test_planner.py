@@ -6,15 +6,15 @@ import time
 
 import numpy as np
 import pytest
-from fake_embed import FakeEmbed, make_fleet
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from question_cases import TEXTS
 
 from router.classify import DomainProfile, choose_domain, normalise, score_domains, stack_profiles
 from router.explain import explain_plan
 from router.planner import RouterSnapshot, build_snapshot, plan_query, plan_single
 from router.question import DomainScore, Plan, Question, Reference, SubQuery, SubQueryId, Turn
+from tests.router.fake_embed import FakeEmbed, make_fleet
+from tests.router.question_cases import TEXTS
 
 TWO_PARTS = (
     "What was the revenue of Norvane Systems in Q2 2025, and which function of the pipeline loads the raw events?"

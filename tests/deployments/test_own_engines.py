@@ -1,0 +1,86 @@
+"""Experts with an engine each: two applications beside the gateway's, changed one without the other."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import openai
+import pytest
+
+from tests.conftest import ROOT, RunningFleet, run_fleet
+
+pytestmark = pytest.mark.engine
+
+BASE = str(ROOT / "experts/pocket/weights/base")
+
+
+def make_document() -> dict[str, Any]:
+    engine = {"model": BASE, "dtype": "bfloat16", "max_model_len": 1024, "kv_cache_gib": 0.125, "max_num_seqs": 8}
+    return {
+        "name": "own-engines",
+        "engines": {"finance": dict(engine), "plain": dict(engine)},
+        "domains": {
+            "finance": {
+                "description": "Quarterly results of companies.",
+                "examples": ["What was the revenue of Norvane Systems in Q2 2025?"],
+                "variants": {"full": {"engine": "finance"}},
+                "index": {"corpus": str(ROOT / "experts/pocket/corpora/finance")},
+                "history_turns": 0,
+            },
+            "plain": {
+                "description": "Everything that no other domain owns.",
+                "variants": {"full": {"engine": "plain"}},
+                "max_tokens": 32,
+            },
+        },
+        "generalist": "plain",
+        "nodes": {"here": {"cpus": 4, "memory_gib": 8}},
+    }
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFleet]:
+    yield from run_fleet(tmp_path_factory.mktemp("own"), make_document())
+
+
+def find_replicas(fleet: RunningFleet) -> dict[str, str]:
+    return {domain["domain"]: domain["replica_states"][0]["replica"] for domain in fleet.get("/v1/fleet")["domains"]}
+
+
+def test_each_domain_answers_from_its_own_engine(fleet: RunningFleet) -> None:
+    client = openai.OpenAI(base_url=f"{fleet.url}/v1", api_key="none", timeout=60, max_retries=0)
+    question = "What was the revenue of Norvane Systems in Q2 2025?"
+    grounded = client.chat.completions.create(model="guildhall", messages=[{"role": "user", "content": question}])
+    assert "412.5 million euros" in (grounded.choices[0].message.content or "")
+    plain = client.chat.completions.create(model="guildhall/plain", messages=[{"role": "user", "content": "Hello"}])
+    assert plain.guildhall["citations"] == []  # type: ignore[attr-defined]
+    replicas = find_replicas(fleet)
+    assert replicas["finance"] != replicas["plain"]
+
+
+def test_the_adapter_over_ray_serve_keeps_the_experts_contract(fleet: RunningFleet) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.deployments.contract_on_ray", str(fleet.file)],
+        env=fleet.environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "the contract holds" in done.stdout
+
+
+def test_changing_one_engine_restarts_only_its_application(fleet: RunningFleet) -> None:
+    before = find_replicas(fleet)
+    document = make_document()
+    document["gateway"] = {"port": int(fleet.url.rsplit(":", 1)[1])}
+    document["engines"]["plain"]["max_num_seqs"] = 4
+    report = fleet.up(document)
+    kinds = {change["name"]: change["kind"] for change in report["changes"]}
+    assert kinds == {"finance": "unchanged", "plain": "restarted", "gateway": "in place"}
+    after = find_replicas(fleet)
+    assert after["finance"] == before["finance"]
+    assert after["plain"] != before["plain"]
