@@ -204,7 +204,7 @@ def test_builders_in_several_processes_end_with_one_whole_version(tmp_path: Path
     root = tmp_path / "indexes"
     builders = [
         subprocess.Popen(
-            [sys.executable, "-c", BUILDER, str(root), str(Path(__file__).parent)],
+            [sys.executable, "-c", BUILDER, str(root), str(REPOSITORY)],
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,0 +1,77 @@
+"""Every command that the README shows is run as it stands there."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+STAYS_UP = {"make demo": "make demo ONCE=1"}
+
+
+def read_blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    environment = {
+        **os.environ,
+        "GUILDHALL_DATA_DIR": str(tmp_path / "data"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    }
+    for name in ("RAY_ADDRESS", "GUILDHALL_URL", "MAKEFLAGS", "MAKELEVEL"):
+        environment.pop(name, None)
+    return environment
+
+
+def run(command: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=500, check=False
+    )
+
+
+@pytest.mark.engine
+def test_every_command_of_the_readme_works(environment: dict[str, str]) -> None:
+    commands = [line for block in read_blocks("sh") for line in block.strip().splitlines()]
+    assert commands[0] == "make demo"
+    assert commands[-1] == "guildhall down"
+    outputs: dict[str, str] = {}
+    try:
+        for command in commands:
+            if command == commands[-1]:
+                (snippet,) = read_blocks("python")
+                done = subprocess.run(
+                    [sys.executable, "-c", snippet],
+                    env=environment,
+                    capture_output=True,
+                    text=True,
+                    timeout=100,
+                    check=False,
+                )
+                assert done.returncode == 0, done.stderr
+                assert "52.6 million euros" in done.stdout
+                assert "norvane_systems.md#q2-2025-results" in done.stdout
+            done = run(STAYS_UP.get(command, command), environment)
+            assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+            outputs[command] = done.stdout
+    finally:
+        run("guildhall down", environment)
+    asked = next(command for command in commands if command.startswith("guildhall ask"))
+    (shown,) = [block for block in read_blocks("text") if "million euros" in block]
+    answer = [line for line in shown.splitlines() if line.startswith(("finance:", "coding:"))]
+    assert len(answer) == 2
+    for line in answer:
+        assert line in outputs[asked]
+
+
+def test_links_in_the_documents_lead_somewhere() -> None:
+    for document in [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text()):
+            if "://" not in target:
+                assert (document.parent / target).exists(), f"{document}: {target}"
