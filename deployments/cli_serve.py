@@ -72,6 +72,7 @@ def await_ready(config: Mapping[str, Any], progress: Progress, deadline: float, 
     """
     client = _get_global_client()
     names = [str(application["name"]) for application in config["applications"]]
+    experts = {str(application["name"]): _name_experts(application) for application in config["applications"]}
     waiting = list(names)
     for name in names:
         progress.start(_stage(name))
@@ -82,7 +83,7 @@ def await_ready(config: Mapping[str, Any], progress: Progress, deadline: float, 
             status = _status(details, name)
             application = details.get("applications", {}).get(name, {})
             if status == "RUNNING":
-                progress.finish(_stage(name), _describe(application))
+                progress.finish(_stage(name), _describe(application) + experts.get(name, ""))
                 waiting.remove(name)
                 continue
             progress.update(_stage(name), _describe(application))
@@ -184,6 +185,13 @@ def _check_http(details: Mapping[str, Any], config: Mapping[str, Any]) -> None:
 
 def _stage(name: str) -> str:
     return name if name == GATEWAY else f"engine {name}"
+
+
+def _name_experts(application: Mapping[str, Any]) -> str:
+    """The experts that an application's engine answers for."""
+    configs = [deployment.get("user_config") or {} for deployment in application.get("deployments", ())]
+    domains = [domain for config in configs for domain in config.get("domains", ())]
+    return f", experts {', '.join(domains)}" if domains else ""
 
 
 def _describe(application: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -63,7 +64,12 @@ class ServeExperts:
     ) -> AsyncIterator[Mapping[str, Any]]:
         """See `Experts.complete`."""
         handle = self._handle(self._fleet.domains[domain].variants[variant].engine)
-        response = handle.options(stream=True, method_name="complete").remote(dict(body), domain, variant)
+        response = handle.options(stream=True, method_name="complete").remote(
+            # Unique, since an engine refuses an id that it is already serving.
+            {**body, "request_id": f"{request_id}.{secrets.token_hex(4)}"},
+            domain,
+            variant,
+        )
         finished = False
         try:
             async for item in response:

@@ -70,7 +70,7 @@ def choose_difficulty(share: float, loss: float) -> Difficulty:
         return Difficulty((1, 2), 6, 0.05)
     if loss > _MIDDLE_LOSS and share < 0.45:
         return Difficulty((1, 2, 3), 6, 0.12)
-    return Difficulty((2, 3, 4, 4), 6, 0.18)
+    return Difficulty((2, 3, 4), 6, 0.18)
 
 
 def compute_loss(
