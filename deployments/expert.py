@@ -286,7 +286,7 @@ def _find_cited(text: str, citations: tuple[Citation, ...]) -> tuple[Citation, .
 
 def _build_chat_request(request: ExpertRequest, result: SearchResult, model_id: str) -> ChatCompletionRequest:
     turns: list[Message] = [{"role": turn.role, "content": turn.text} for turn in request.turns]
-    messages = [*turns, *render_messages(request.text, [hit.passage for hit in result.hits])]
+    messages = render_messages(request.text, [hit.passage for hit in result.hits], turns)
     sampling = request.sampling
     settings = {
         "temperature": sampling.temperature,

@@ -62,6 +62,8 @@ def bring_up(file: Path, environment: Environment, progress: Progress, timeout_s
         keys = load_api_keys(environment)
         check_listen_address(fleet.gateway.host, keys)
         progress.update("fleet file", f"{fleet.name}: {len(fleet.domains)} domains, {len(fleet.engines)} engines")
+    if not keys:
+        progress.say("no API key is configured: the gateway listens on loopback only; GUILDHALL_API_KEYS opens it")
     with hold_lock(environment.data_dir):
         local, started = _launch_ray(fleet, keys, environment, progress)
         # While Ray starts: both want the processor, but Ray waits for its own processes most of the time.

@@ -27,15 +27,17 @@ class TitledText(Protocol):
     def text(self) -> str: ...
 
 
-def render_messages(question: str, passages: Sequence[TitledText]) -> list[Message]:
+def render_messages(question: str, passages: Sequence[TitledText], turns: Sequence[Message] = ()) -> list[Message]:
     """The messages for one sub-query; passages are numbered from 1, in the order given.
 
-    Without passages the question goes out alone, because there is nothing to cite.
+    `turns` are the caller's system messages and the conversation so far. All system messages become one, at the front,
+    because many chat templates accept no other. Without passages there is nothing to cite and no instruction to.
     """
-    if not passages:
-        return [{"role": "user", "content": question}]
-    numbered = [f"[{number}] {passage.title}: {passage.text}" for number, passage in enumerate(passages, start=1)]
-    return [
-        {"role": "system", "content": GROUNDED_INSTRUCTION},
-        {"role": "user", "content": "\n".join([*numbered, f"Question: {question}"])},
-    ]
+    instructions = [turn["content"] for turn in turns if turn["role"] == "system"]
+    content = question
+    if passages:
+        instructions.append(GROUNDED_INSTRUCTION)
+        numbered = [f"[{number}] {passage.title}: {passage.text}" for number, passage in enumerate(passages, start=1)]
+        content = "\n".join([*numbered, f"Question: {question}"])
+    system: list[Message] = [{"role": "system", "content": "\n\n".join(instructions)}] if instructions else []
+    return [*system, *(turn for turn in turns if turn["role"] != "system"), {"role": "user", "content": content}]

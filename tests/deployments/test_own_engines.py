@@ -79,7 +79,7 @@ def test_changing_one_engine_restarts_only_its_application(fleet: RunningFleet) 
     document["gateway"] = {"port": int(fleet.url.rsplit(":", 1)[1])}
     document["engines"]["plain"]["max_num_seqs"] = 4
     report = fleet.up(document)
-    kinds = {change["name"]: change["kind"] for change in report["changes"]}
+    kinds = {change["name"]: change["kind"] for change in report["changes"]["applications"]}
     assert kinds == {"finance": "unchanged", "plain": "restarted", "gateway": "in place"}
     after = find_replicas(fleet)
     assert after["finance"] == before["finance"]

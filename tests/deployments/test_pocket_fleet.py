@@ -194,10 +194,10 @@ def test_up_changes_only_what_the_file_changed_and_says_so(
         assert {state["replica"] for domain in fleet["domains"] for state in domain["replica_states"]} == replicas
     finally:
         report = pocket.up(before)
-    assert {change["kind"] for change in report["changes"]} == {"in place"}
+    assert {change["kind"] for change in report["changes"]["applications"]} == {"in place"}
     with pytest.raises(openai.NotFoundError):
         ask(client, "What was the revenue?", model="guildhall/tides")
-    assert pocket.up(before)["changes"] == [
+    assert pocket.up(before)["changes"]["applications"] == [
         {"name": "pocket", "kind": "unchanged", "keys": []},
         {"name": "gateway", "kind": "unchanged", "keys": []},
     ]
