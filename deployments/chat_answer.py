@@ -163,7 +163,8 @@ class ChatAnswer:
 
     def _describe(self) -> dict[str, Any]:
         if self._is_formatted:
-            citations = tuple(citation for answer in self._answers for citation in answer.citations)
+            cited = [citation for answer in self._answers for citation in answer.citations if citation.text]
+            citations = tuple(cited)
         else:
             citations = self._fusion.answer().citations
         return describe_answer(citations, self._answers, self._timings_s)

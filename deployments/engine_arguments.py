@@ -41,7 +41,8 @@ def plan_engine_arguments(engine: Engine, accelerator_type: str | None = None) -
     if engine.device == "gpu":
         engine_kwargs["tensor_parallel_size"] = engine.tensor_parallel
         engine_kwargs["gpu_memory_utilization"] = round(GPU_MEMORY_SHARE * engine.gpus, 4)
-        return EngineArguments(engine_kwargs, env_vars, "gpu", accelerator_type, {"GPU": engine.gpus})
+        bundle = {"GPU": engine.gpus, "CPU": engine.cpus / engine.tensor_parallel}
+        return EngineArguments(engine_kwargs, env_vars, "gpu", accelerator_type, bundle)
     # Compiling takes minutes on a CPU and gains little for small models.
     engine_kwargs["enforce_eager"] = True
     engine_kwargs["kv_cache_memory_bytes"] = int(engine.kv_cache_gib * 2**30)

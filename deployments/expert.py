@@ -78,17 +78,20 @@ class ExpertServer(LLMServer):
         """Bring adapters and indexes to what `plan_serve_config` wrote; what did not change is left alone."""
         async with self._configuring:
             wanted: dict[str, Any] = user_config["domains"]
-            served: dict[str, _ServedDomain] = {}
-            for name, settings in wanted.items():
-                model_ids = {
-                    variant: await self._load_adapter(name, variant, adapter)
-                    for variant, adapter in settings["adapters"].items()
-                }
-                index = await self._open_index(user_config["fleet"], name, settings["index"])
-                passages = settings["index"]["passages"] if settings["index"] else 0
-                served[name] = _ServedDomain(model_ids, index, passages)
-            before, self._domains = self._domains, served
+            prepared = await asyncio.gather(
+                *(self._prepare(user_config["fleet"], name, settings) for name, settings in wanted.items())
+            )
+            before, self._domains = self._domains, dict(zip(wanted, prepared, strict=True))
             await self._release(before)
+
+    async def _prepare(self, fleet: str, name: str, settings: Mapping[str, Any]) -> _ServedDomain:
+        """One domain with its adapters loaded and its index open on this node."""
+        index = await self._open_index(fleet, name, settings["index"])
+        model_ids = {
+            variant: await self._load_adapter(name, variant, adapter)
+            for variant, adapter in settings["adapters"].items()
+        }
+        return _ServedDomain(model_ids, index, settings["index"]["passages"] if settings["index"] else 0)
 
     async def _load_adapter(self, domain: str, variant: str, adapter: str | None) -> str:
         """The id under which the engine answers for a variant; loads the adapter if it is not there yet."""

@@ -21,10 +21,10 @@ def test_cpu_engine_holds_its_memory_and_threads() -> None:
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 1.0])
 def test_gpu_engine_takes_its_share_of_compute_and_memory(share: float) -> None:
-    arguments = plan_engine_arguments(Engine(model="m", device="gpu", gpus=share), "H100")
+    arguments = plan_engine_arguments(Engine(model="m", device="gpu", gpus=share, cpus=2), "H100")
     assert arguments.accelerator_kind == "gpu"
     assert arguments.accelerator_type == "H100"
-    assert arguments.bundle_per_worker == {"GPU": share}
+    assert arguments.bundle_per_worker == {"GPU": share, "CPU": 2}
     assert arguments.engine_kwargs["gpu_memory_utilization"] == pytest.approx(0.92 * share)
     assert "kv_cache_memory_bytes" not in arguments.engine_kwargs
     assert "enforce_eager" not in arguments.engine_kwargs
@@ -34,6 +34,7 @@ def test_gpu_engine_splits_over_its_gpus_and_quantizes_as_the_file_says() -> Non
     engine = Engine(model="m", device="gpu", tensor_parallel=4, quantization="fp8", dtype="bfloat16")
     arguments = plan_engine_arguments(engine)
     assert arguments.engine_kwargs["tensor_parallel_size"] == 4
+    assert arguments.bundle_per_worker == {"GPU": 1, "CPU": 0.25}
     assert arguments.engine_kwargs["quantization"] == "fp8"
     assert arguments.engine_kwargs["dtype"] == "bfloat16"
 
