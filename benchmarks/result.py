@@ -46,6 +46,7 @@ def save_result(name: str, figures: dict[str, Any]) -> Path:
         },
         **figures,
     }
+    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps(result, indent=2, default=_to_json) + "\n")
     return path

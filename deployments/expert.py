@@ -6,7 +6,8 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -31,14 +32,13 @@ from deployments.expert_call import (
     Retrieved,
     TextDelta,
 )
+from deployments.logs import log_event
 from deployments.node_index import NodeIndex
 from experts.errors import GuildhallError, IndexUnavailable
 from experts.fleet import Engine, is_path
 from experts.prompt import Message, render_messages
 from retrieval.passage import SearchResult
 from router.question import Citation, Failure, Usage
-
-logger = logging.getLogger(__name__)
 
 # A streamed item pays Serve's way (about 2 ms on 2 cores), so text is gathered between items; Ray's own default is
 # 50 ms. The first item goes out at once.
@@ -67,6 +67,7 @@ class ExpertServer(LLMServer):
 
     async def __init__(self, llm_config: LLMConfig) -> None:  # type: ignore[misc]  # Ray Serve awaits it
         self._domains: dict[str, _ServedDomain] = {}
+        self._problems: dict[str, str] = {}
         self._configuring = asyncio.Lock()
         self._running = 0
         self._requests: Counter[str] = Counter()
@@ -79,18 +80,32 @@ class ExpertServer(LLMServer):
         async with self._configuring:
             wanted: dict[str, Any] = user_config["domains"]
             prepared = await asyncio.gather(
-                *(self._prepare(user_config["fleet"], name, settings) for name, settings in wanted.items())
+                *(self._prepare(user_config["fleet"], name, settings) for name, settings in wanted.items()),
+                return_exceptions=True,
             )
-            before, self._domains = self._domains, dict(zip(wanted, prepared, strict=True))
+            domains: dict[str, _ServedDomain] = {}
+            self._problems = {}
+            for name, result in zip(wanted, prepared, strict=True):
+                if isinstance(result, _ServedDomain):
+                    domains[name] = result
+                    continue
+                if not isinstance(result, Exception):
+                    raise result
+                # Raising would make Serve stop the replica, and with it every other domain of this engine.
+                log_event("domain_not_applied", logging.ERROR, domain=name, error=str(result))
+                self._problems[name] = str(result)
+                if name in self._domains:
+                    domains[name] = self._domains[name]
+            before, self._domains = self._domains, domains
             await self._release(before)
 
     async def _prepare(self, fleet: str, name: str, settings: Mapping[str, Any]) -> _ServedDomain:
-        """One domain with its adapters loaded and its index open on this node."""
-        index = await self._open_index(fleet, name, settings["index"])
+        """One domain with its adapters loaded and its index open on this node; the index last, as it swaps at once."""
         model_ids = {
             variant: await self._load_adapter(name, variant, adapter)
             for variant, adapter in settings["adapters"].items()
         }
+        index = await self._open_index(fleet, name, settings["index"])
         return _ServedDomain(model_ids, index, settings["index"]["passages"] if settings["index"] else 0)
 
     async def _load_adapter(self, domain: str, variant: str, adapter: str | None) -> str:
@@ -132,16 +147,17 @@ class ExpertServer(LLMServer):
         self._running += 1
         self._requests[request.domain] += 1
         try:
-            async for events in _gather(self._answer(request), GATHER_S):
-                yield events
+            async with aclosing(_gather(self._answer(request), GATHER_S)) as gathered:
+                async for events in gathered:
+                    yield events
         finally:
             self._running -= 1
 
-    async def _answer(self, request: ExpertRequest) -> AsyncIterator[ExpertEvent]:
+    async def _answer(self, request: ExpertRequest) -> AsyncGenerator[ExpertEvent, None]:
         started = time.perf_counter()
         domain = self._domains.get(request.domain)
         if domain is None or request.variant not in domain.model_ids:
-            message = f"variant '{request.domain}/{request.variant}' is not served here; the fleet is changing, retry"
+            message = _not_served(request.domain, request.variant)
             yield Failed(Failure("expert_unavailable", message, retryable=True))
             return
         result = SearchResult((), "")
@@ -160,23 +176,24 @@ class ExpertServer(LLMServer):
         texts: list[str] = []
         finish_reason = "stop"
         usage = Usage()
-        async for item in self.engine.chat(chat):
-            if not isinstance(item, str):
-                yield _observe_engine_error(item.error)
-                return
-            for chunk in _parse_chunks(item):
-                if "error" in chunk:
-                    yield Failed(Failure("engine_error", str(chunk["error"].get("message")), retryable=True))
+        async with aclosing(self.engine.chat(chat)) as items:
+            async for item in items:
+                if not isinstance(item, str):
+                    yield _observe_engine_error(item.error, request)
                     return
-                for choice in chunk["choices"]:
-                    text = choice["delta"].get("content") or ""
-                    finish_reason = choice.get("finish_reason") or finish_reason
-                    if text:
-                        first_token = first_token or time.perf_counter()
-                        texts.append(text)
-                        yield TextDelta(text)
-                if chunk.get("usage"):
-                    usage = Usage(chunk["usage"]["prompt_tokens"], chunk["usage"]["completion_tokens"])
+                for chunk in _parse_chunks(item):
+                    if "error" in chunk:
+                        yield Failed(Failure("engine_error", str(chunk["error"].get("message")), retryable=True))
+                        return
+                    for choice in chunk["choices"]:
+                        text = choice["delta"].get("content") or ""
+                        finish_reason = choice.get("finish_reason") or finish_reason
+                        if text:
+                            first_token = first_token or time.perf_counter()
+                            texts.append(text)
+                            yield TextDelta(text)
+                    if chunk.get("usage"):
+                        usage = Usage(chunk["usage"]["prompt_tokens"], chunk["usage"]["completion_tokens"])
         ended = time.perf_counter()
         self._completion_tokens[request.domain] += usage.completion_tokens
         timings = {
@@ -189,16 +206,19 @@ class ExpertServer(LLMServer):
 
     async def complete(self, body: dict[str, Any], domain: str, variant: str) -> AsyncIterator[dict[str, Any]]:
         """OpenAI completions of a raw prompt: one body, or one per chunk where the body asks for a stream."""
+        if domain not in self._domains or variant not in self._domains[domain].model_ids:
+            yield {"error": {"message": _not_served(domain, variant), "type": "server_error", "code": 503}}
+            return
         model_id = self._domains[domain].model_ids[variant]
         self._running += 1
         self._requests[domain] += 1
         try:
-            async for item in self.engine.completions(CompletionRequest(**{**body, "model": model_id})):
-                if isinstance(item, str):
-                    for chunk in _parse_chunks(item):
+            request = CompletionRequest(**{**body, "model": model_id})
+            async with aclosing(self.engine.completions(request)) as items:
+                async for item in items:
+                    for chunk in _parse_chunks(item) if isinstance(item, str) else [item.model_dump(mode="json")]:
+                        self._completion_tokens[domain] += (chunk.get("usage") or {}).get("completion_tokens") or 0
                         yield chunk
-                else:
-                    yield item.model_dump(mode="json")
         finally:
             self._running -= 1
 
@@ -216,10 +236,13 @@ class ExpertServer(LLMServer):
                 name: domain.index.version for name, domain in self._domains.items() if domain.index is not None
             },
             uptime_s=time.monotonic() - self._started_at,
+            problems=dict(self._problems),
         )
 
 
-async def _gather(events: AsyncIterator[ExpertEvent], interval_s: float) -> AsyncIterator[list[ExpertEvent]]:
+async def _gather(
+    events: AsyncGenerator[ExpertEvent, None], interval_s: float
+) -> AsyncGenerator[list[ExpertEvent], None]:
     """Items of all events that came within an interval; the first text goes out at once, so does the end.
 
     Closing this iterator closes `events` too, which ends the generation.
@@ -251,9 +274,7 @@ async def _gather(events: AsyncIterator[ExpertEvent], interval_s: float) -> Asyn
         if not reading.done():
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
-        close = getattr(events, "aclose", None)
-        if close is not None:
-            await close()
+        await events.aclose()
 
 
 def _merge_text(events: list[ExpertEvent]) -> list[ExpertEvent]:
@@ -317,9 +338,16 @@ def _parse_chunks(item: str) -> list[dict[str, Any]]:
     return [json.loads(body) for body in bodies if body != "[DONE]"]
 
 
-def _observe_engine_error(error: Any) -> Failed:
+def _not_served(domain: str, variant: str) -> str:
+    return f"variant '{domain}/{variant}' is not served here; the fleet is changing, or its log says why; retry"
+
+
+def _observe_engine_error(error: Any, request: ExpertRequest) -> Failed:
     """What vLLM refused, as data; `error` is the body of OpenAI's error object."""
     status = int(error.code) if str(error.code).isdigit() else 500
+    if status == 404:  # The adapter left between the look-up and the engine.
+        message = _not_served(request.domain, request.variant)
+        return Failed(Failure("expert_unavailable", message, retryable=True))
     if 400 <= status < 500:
         return Failed(Failure("invalid_request", error.message, retryable=False), status=status, param=error.param)
     return Failed(Failure("engine_error", error.message, retryable=True))

@@ -91,6 +91,8 @@ class ReplicaState:
     completion_tokens: Mapping[str, int]
     index_versions: Mapping[str, str]
     uptime_s: float
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """Why a domain could not be brought to what the fleet file asks for; the others are not touched by it."""
 
 
 class Experts(Protocol):

@@ -90,9 +90,14 @@ def _describe_replicas(
 
 
 def explain_unready(fleet: Fleet, states: Sequence[ReplicaState]) -> list[str]:
-    """Why the fleet is not ready, one reason per engine; empty when it is."""
+    """Why the fleet is not ready, one reason per engine or domain; empty when it is."""
     answering = {state.engine for state in states}
-    return [
+    problems = [
+        f"domain '{domain}' on engine '{state.engine}': {problem}"
+        for state in states
+        for domain, problem in state.problems.items()
+    ]
+    return problems + [
         f"engine '{name}' has no replica that answers; see `guildhall status` and the engine's log"
         for name, engine in fleet.engines.items()
         # An engine that scales to zero starts with its first request.

@@ -52,7 +52,7 @@ class NodeIndex:
         try:
             await self._open(self.version, deadline_s)
             return await self.observe()
-        except GuildhallError:
+        except BaseException:  # Whatever it was, also a cancellation: an index that is not open holds no lease.
             await self.close()
             raise
 

@@ -11,6 +11,8 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import httpx
+
 from deployments.api_keys import ApiKeys, check_listen_address, load_api_keys
 from deployments.cli_changes import Changes
 from deployments.cli_progress import Progress
@@ -81,6 +83,8 @@ def bring_up(file: Path, environment: Environment, progress: Progress, timeout_s
             changes = apply_config(config, progress, shared=local is None)
             logs = Path(local.folder) / "session_latest" / "logs" if local is not None else None
             await_ready(config, progress, time.monotonic() + timeout_s, logs)
+            if keys and local is None:
+                check_keys_required(gateway_url(fleet.gateway.host, fleet.gateway.port))
     return UpReport(
         fleet=fleet.name,
         url=gateway_url(fleet.gateway.host, fleet.gateway.port),
@@ -161,8 +165,7 @@ def build_indexes(fleet: Fleet, data_dir: Path, progress: Progress) -> dict[str,
 
 def plan_logical_cpus(fleet: Fleet, cores: int) -> int:
     """CPUs that a local Ray must claim so that every replica may start; Ray counts them, the system shares them."""
-    # Ray Serve LLM reserves one more CPU for the replica itself beside its engine's workers.
-    engines = sum((engine.cpus + 1) * max(engine.replicas.max, 1) for engine in fleet.engines.values())
+    engines = sum(engine.cpus * max(engine.replicas.max, 1) for engine in fleet.engines.values())
     return max(cores, ceil(engines) + fleet.gateway.replicas + SPARE_CPUS)
 
 
@@ -170,6 +173,18 @@ def gateway_url(host: str, port: int) -> str:
     """Where this machine reaches the gateway that listens on an address."""
     reachable = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - compared, not listened on
     return f"http://{f'[{reachable}]' if ':' in reachable and not reachable.startswith('[') else reachable}:{port}"
+
+
+def check_keys_required(url: str) -> None:
+    """Raise ConfigurationError when a gateway on somebody else's cluster asks for no API key.
+
+    Keys never travel through Serve's configuration: its replicas read them from their own node's environment.
+    """
+    if httpx.get(f"{url}/v1/models", timeout=10, trust_env=False).status_code != 401:
+        raise ConfigurationError(
+            f"the gateway at {url} asks for no API key although this environment has some; set GUILDHALL_API_KEYS in "
+            "the environment of the cluster's nodes, restart Ray there, then run `guildhall up` again"
+        )
 
 
 def check_port(host: str, port: int) -> None:

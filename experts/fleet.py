@@ -53,7 +53,7 @@ class Engine(Settings):
         default=256,
         ge=1,
         le=1_000_000,
-        description="Requests that may wait for a replica before new ones are refused (503).",
+        description="Requests that may wait for a replica before new ones are refused (429).",
     )
     max_adapters: int = Field(
         default=0,

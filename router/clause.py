@@ -13,7 +13,9 @@ def word_set(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-QUESTION_WORDS = word_set("what which who whom whose when where why how what's who's where's when's how's")
+QUESTION_WORDS = word_set(
+    "what which who whom whose when where why how what's who's where's when's how's whats whos wheres whens hows"
+)
 PREPOSITIONS = word_set(
     "in at on by for from to of with during until since under into near about between within per over after before "
     "through against without inside outside"
@@ -39,7 +41,7 @@ DETERMINERS = word_set(
 )
 OPENERS = word_set(
     "and also then plus please so ok okay well hello hi hey but now next finally first second secondly third or "
-    "additionally moreover furthermore thanks kindly"
+    "additionally moreover furthermore thanks kindly firstly thirdly lastly besides oh btw ps p.s"
 )
 CONNECTIVES = word_set("and also then plus but additionally")
 FUNCTION_WORDS = (
@@ -55,6 +57,23 @@ FUNCTION_WORDS = (
 _WORD = re.compile(r"\w+(?:[.'’\-]\w+)*")
 _DELIMITER = re.compile(r"[`\"“«()\[\]{}]")
 _LOOK_AHEAD = 12
+_ASIDES = tuple(
+    tuple(said.split())
+    for said in (
+        "as well as",
+        "while you are at it",
+        "while you're at it",
+        "while we are at it",
+        "by the way",
+        "on the one hand",
+        "on the other hand",
+        "in addition",
+        "apart from that",
+        "besides that",
+        "after that",
+    )
+)
+"""What people say between two questions; like an opener it belongs to neither."""
 _KNOWING = (
     ("i", "want", "to", "know"),
     ("i", "would", "like", "to", "know"),
@@ -156,9 +175,7 @@ def read_words(text: str, quoted: bytearray | None = None) -> list[Word]:
 def read_asking(words: Sequence[Word], first: int, end: int) -> Asking | None:
     """How the clause of words [first, end) asks, or None for one that does not."""
     end = min(end, len(words), first + _LOOK_AHEAD * 2)
-    start = first
-    while start < end and start - first < 6 and words[start].lower in OPENERS:
-        start += 1
+    start = skip_openers(words, first, end)
     if start >= end:
         return None
     word = words[start].lower
@@ -167,9 +184,12 @@ def read_asking(words: Sequence[Word], first: int, end: int) -> Asking | None:
         return Asking("question", start, start)
     if word in PREPOSITIONS and following in QUESTION_WORDS:
         return Asking("question", start, start + 1)
+    also = 1 if word == "i" and following == "also" else 0
     for phrase in _KNOWING:
-        if tuple(w.lower for w in words[start : min(end, start + len(phrase))]) == phrase:
-            return Asking("request", start, _embedded_head(words, start + len(phrase), end), "know")
+        after = start + also + len(phrase)
+        said = [words[start].lower, *(w.lower for w in words[start + also + 1 : min(end, after)])]
+        if tuple(said) == phrase:
+            return Asking("request", start, _embedded_head(words, after, end), "know")
     if word in AUXILIARIES and (following or start + 1 < end):
         if following == "you":
             verb = next((at for at in range(start + 2, min(start + 4, end)) if words[at].lower in REQUESTS), None)
@@ -179,6 +199,19 @@ def read_asking(words: Sequence[Word], first: int, end: int) -> Asking | None:
     if word in REQUESTS and start + 1 < end:
         return Asking("request", start, _embedded_head(words, start + 1, end), word)
     return _read_opened(words, start, end)
+
+
+def skip_openers(words: Sequence[Word], first: int, end: int, openers: frozenset[str] = OPENERS) -> int:
+    """The index after the openers and asides that a clause begins with."""
+    at = first
+    while at < end and at - first < _LOOK_AHEAD:
+        aside = next(
+            (said for said in _ASIDES if tuple(w.lower for w in words[at : min(end, at + len(said))]) == said), ()
+        )
+        if not aside and words[at].lower not in openers:
+            break
+        at += len(aside) or 1
+    return at
 
 
 def _read_opened(words: Sequence[Word], start: int, end: int) -> Asking | None:
@@ -204,13 +237,13 @@ def continues_asking(
     `before` is how the clause in front asks; `embedded` is the last question word inside it after its head ('the
     firm which ...') and `modal` says whether it has a verb that could govern another ('how do I read and write').
     """
-    while start < end and words[start].lower in OPENERS:
-        start += 1
+    start = skip_openers(words, start, end)
     if end - start < 3 or any(word.lower in _SHARED for word in words[start : min(end, start + _LOOK_AHEAD)]):
         return False
     word, following = words[start].lower, words[start + 1]
     if word in PREPOSITIONS and following.lower in QUESTION_WORDS:
-        return embedded is None or (comma and embedded != following.lower)
+        whole = before.kind == "request" or any(w.lower in AUXILIARIES for w in words[start : start + _LOOK_AHEAD])
+        return whole and end - start > 3 and (embedded is None or (comma and embedded != following.lower))
     if word in QUESTION_WORDS:
         if embedded is not None and (embedded == word or not comma):
             return False
@@ -223,14 +256,45 @@ def continues_asking(
         plain = word not in ("do", "have", "had", "has") or comma
         return plain and (following.lower in DETERMINERS or (following.capitalised and following.lower != ""))
     if word in REQUESTS:
-        if following.lower in ("me", "us"):
+        if following.lower in ("me", "us") or (before.kind == "request" and word == before.request):
             return True
         heads = following.lower in DETERMINERS | QUESTION_WORDS or following.capitalised or following.text[0].isdigit()
         return comma and heads and (before.kind == "request" or not modal)
     asking = read_asking(words, start, end)
-    return comma and asking is not None and asking.request == "know"
+    return (comma or word in ("i", "i'd")) and asking is not None and asking.request == "know"
 
 
+def continues_objects(
+    words: Sequence[Word], asking: Asking, first: int, at: int, following: int, end: int, comma: bool
+) -> bool:
+    """Whether a connective joins another thing asked for: 'tell me the job of A and the address of B'.
+
+    Both sides say 'the ... of ...' in full, and the first is not what its 'of' binds to the second ('the sum of').
+    """
+    copula = asking.head is not None and words[min(asking.head + 1, end - 1)].lower in ("is", "was", "are", "were")
+    if asking.request not in _LOOKUPS and not (asking.kind == "question" and copula):
+        return False
+    start = next((n for n in range(first, min(first + 6, at)) if words[n].lower == "the"), at)
+    one, other = _read_object(words, start, at), _read_object(words, following, end)
+    if one is None or other is None or words[one - 1].lower in _COMBINING:
+        return False
+    nested = next((n for n in range(one + 1, at) if words[n].lower == "the"), at)
+    return comma or words[one - 1].lower == words[other - 1].lower or _read_object(words, nested, at) is None
+
+
+def _read_object(words: Sequence[Word], start: int, end: int) -> int | None:
+    """The index of the 'of' in 'the ... of ...' at `start`."""
+    if start >= end or words[start].lower != "the":
+        return None
+    at = start + 1
+    while at < min(end, start + 5) and words[at].lower not in FUNCTION_WORDS:
+        at += 1
+    complete = start + 1 < at < end - 1 and words[at].lower in ("of", "for", "in", "at", "on")
+    return at if complete else None
+
+
+_LOOKUPS = word_set("tell give state name find look show list know provide report read check say help")
+_COMBINING = word_set("sum difference ratio product distance relation relationship comparison quotient mean average")
 _SHARED = word_set("each both either neither latter former respectively")
 """Words that bind a clause to the one before it: '..., and when should I use each?' is no question of its own."""
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from router.clause import (
     AUXILIARIES,
     FUNCTION_WORDS,
+    PREPOSITIONS,
+    QUESTION_WORDS,
     SUBJECTS,
     Word,
     find_quoted,
@@ -15,16 +17,28 @@ from router.clause import (
     read_words,
     word_set,
 )
-from router.mention import NOUNS, Mention, choose_mention, find_names, find_periods
+from router.mention import COMPANY_ENDINGS, NOUNS, Mention, choose_mention, find_names, find_periods
 from router.split import split_question
 
 _LEAD = re.compile(
     r"\s{0,9}(?:(?:and|or|but|so|ok|okay|also|then|now|well)\b[,\s]{0,5}){0,3}(?:(?:what|how) (?:about|of)\b\s{0,5})?",
     re.IGNORECASE,
 )
+_ABOUT = re.compile(r"\s{0,9}(?:(?:and|or|but|so|then)\s{1,5})?(?:what|how)\s{1,5}(?:about|of)\b", re.IGNORECASE)
+_BARE = re.compile(
+    r"\s{0,9}(?:(?:and|or|but|so|then)\s{1,5})?(?:what|how much|how many|how high|how large)\s{1,5}"
+    r"(?:is|was|were|are)\s{1,5}(?:it|that|they)\b\s{0,5}",
+    re.IGNORECASE,
+)
+_HOW_MANY = re.compile(r"how (?:many|much)\b", re.IGNORECASE)
 _YEAR = re.compile(r"\b\d{4}\b")
 _MAX_WORDS = 8
-_GREETINGS = word_set("thanks thank yes no great good sorry sure right really perhaps maybe else more hello")
+_NO_FRAGMENT = (
+    AUXILIARIES
+    | SUBJECTS
+    | QUESTION_WORDS
+    | word_set("thanks thank yes no great good sorry sure right really perhaps maybe else more hello before after ago")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +59,63 @@ class _Fragment:
     attribute: str
 
 
-def complete_ellipsis(text: str, before: str) -> str | None:
-    """The whole question that a fragment stands for, or None where `text` is no fragment or fits nothing."""
-    fragment = _read_fragment(text)
+def opens_ellipsis(text: str) -> bool:
+    """Whether a text begins with 'what about', which asks nothing by itself."""
+    return _ABOUT.match(text) is not None
+
+
+def fill_head(text: str, before: str) -> str | None:
+    """'how many did B have?' and 'which one saves them?' with the noun that the question before counts or asks for."""
+    quoted = find_quoted(text)
+    words = read_words(text, quoted)
+    asking = read_asking(words, 0, len(words))
+    if asking is None or asking.head is None or asking.head + 2 >= len(words):
+        return None
+    head, after = words[asking.head].lower, words[asking.head + 1]
+    counts = head == "how" and after.lower in ("many", "much") and words[asking.head + 2].lower in AUXILIARIES
+    one = head == "which" and after.lower in ("one", "ones")
+    earlier = read_words(before)
+    start = next((at for at in range(min(len(earlier), 8)) if earlier[at].lower == head), len(earlier)) + 1
+    if counts and start < len(earlier) and earlier[start].lower == after.lower:
+        start += 1
+    elif not one:
+        return None
+    end = noun_phrase_end(before, earlier, start) if counts else start + 1
+    if not start < end <= len(earlier) or earlier[start].lower in FUNCTION_WORDS:
+        return None
+    noun = before[earlier[start].start : earlier[end - 1].end]
+    gap = f"{after.text} {noun}" if counts else noun
+    filled = text[: after.start] + gap + text[after.end :]
+    if counts and not find_periods(text) and find_periods(before):
+        period = find_periods(before)[-1]
+        body = filled.rstrip(" .?!")
+        filled = f"{body} {period.preposition or 'in'} {period.text}{filled[len(body) :]}"
+    return filled
+
+
+def complete_ellipsis(text: str, before: str, bare: bool = False) -> str | None:
+    """The whole question that a fragment stands for, or None where `text` is no fragment or fits nothing.
+
+    With `bare` only 'what was it in Q3 2024?' is completed, which has nothing but 'it' in front of the fragment.
+    """
+    said = _BARE.match(text) if bare else None
+    if bare and said is None:
+        return None
+    fragment = _read_fragment(text[said.end() :] if said else text)
+    if bare and (fragment is None or fragment.attribute):
+        return None
     parts = split_question(before)
     asked = parts[-1].text
+    if fragment is not None and fragment.periods and not (fragment.names or fragment.attribute):
+        asked = next((part.text for part in reversed(parts) if find_periods(part.text)), asked)
     quoted = find_quoted(asked)
     words = read_words(asked, quoted)
     asks = read_asking(words, 0, len(words)) is not None or asked.rstrip().endswith("?")
-    if fragment is None or not asks:
+    if not asks:
         return None
+    replaced = _replace_alike(text, asked, words) if not bare else None
+    if replaced is not None or fragment is None:
+        return replaced
     names = find_names(asked, words, quoted)
     edits: list[_Edit] = []
     added: list[str] = []
@@ -67,6 +128,8 @@ def complete_ellipsis(text: str, before: str) -> str | None:
             added.append(f"{period.preposition or default} {period.text}")
     for name in fragment.names[:1]:
         target = _name_target(name, names)
+        if fragment.attribute and target and target.is_surely("company") and not name.fits("company"):
+            return None  # 'the height of the tower' is not asked of the same company and quarter
         if target:
             edits.append(_Edit(target.start, target.end, name.text))
         elif name.preposition:
@@ -89,7 +152,7 @@ def _read_fragment(text: str) -> _Fragment | None:
     words = read_words(rest, quoted)
     if not words or len(words) > _MAX_WORDS or read_asking(words, 0, len(words)) is not None:
         return None
-    if any(word.lower in AUXILIARIES or word.lower in SUBJECTS or word.lower in _GREETINGS for word in words):
+    if any(word.lower in _NO_FRAGMENT for word in words):
         return None
     periods = find_periods(rest)
     names = find_names(rest, words, quoted)
@@ -102,7 +165,7 @@ def _read_fragment(text: str) -> _Fragment | None:
     attribute = ""
     if left:
         end = noun_phrase_end(rest, words, left[0])
-        if left[-1] >= end:
+        if left[-1] >= end or words[end - 1].lower in COMPANY_ENDINGS or NOUNS.get(words[end - 1].lower) == "time":
             return None
         article = words[left[0] - 1].lower == "the" if left[0] else False
         attribute = ("the " if article else "") + rest[words[left[0]].start : words[end - 1].end]
@@ -113,6 +176,66 @@ def _read_fragment(text: str) -> _Fragment | None:
     if not (taken or left) or (not asks and (names or attribute)):
         return None
     return _Fragment(periods, names, attribute)
+
+
+def _replace_alike(text: str, asked: str, words: Sequence[Word]) -> str | None:
+    """'and of a square?' in the place of the last 'of ...'; 'and simple interest?' in that of '... interest'."""
+    lead = _LEAD.match(text)
+    led = lead is not None and bool(lead.group().strip())
+    rest = text[lead.end() if lead else 0 :].strip().rstrip("?.!, ")
+    said = read_words(rest)
+    if not (led or text.rstrip().endswith("?")) or not 2 <= len(said) <= _MAX_WORDS:
+        return None
+    if any(not word.lower or word.lower in _NO_FRAGMENT for word in said) or find_periods(rest):
+        return None
+    span = _alike_span(rest, said, asked, words)
+    if span is None or any(name.start < span[1] and span[0] < name.end for name in _names_in(asked, words)):
+        return None
+    return asked[: span[0]] + rest[said[0].start :] + asked[span[1] :]
+
+
+def _alike_span(
+    rest: str, said: Sequence[Word], asked: str, words: Sequence[Word]
+) -> tuple[int, int] | None:
+    """Where the question before says what is built like the fragment."""
+    first = said[0].lower
+    of = next((word.lower for word in said[1:] if word.lower in PREPOSITIONS), None)
+    if first in ("of", "for"):
+        at = next((n for n in range(len(words) - 2, 0, -1) if words[n].lower == first), None)
+        if at is None:
+            return None
+        noun = at + 2 if words[at + 1].lower in ("the", "a", "an") else at + 1
+        end = _trim_period(asked) if of else words[max(at + 1, noun_phrase_end(asked, words, noun) - 1)].end
+        return words[at].start, end
+    if first == "the" and of == "of" and not _names_in(rest, said):
+        at = next((n for n in range(len(words) - 2, 1, -1) if words[n].lower == "of"), 0)
+        begin = next((n for n in range(at - 1, max(-1, at - 5), -1) if words[n].lower in FUNCTION_WORDS), 0)
+        return (words[begin].start, _trim_period(asked)) if begin and words[begin].lower == "the" else None
+    article = first in ("the", "a", "an")
+    nouns = [word.lower for word in said[article:]]
+    if not 2 <= len(nouns) <= 3 or any(noun in FUNCTION_WORDS for noun in nouns):
+        return None
+    for at in range(len(words) - 1, len(nouns) - 1, -1):
+        both = {words[at].lower, nouns[-1]}
+        if len(both) == 1 or both <= COMPANY_ENDINGS:
+            begin = at - len(nouns) + 1
+            begin -= article and words[begin - 1].lower in ("the", "a", "an")
+            return words[begin].start, words[at].end
+    return None
+
+
+def _names_in(text: str, words: Sequence[Word]) -> list[Mention]:
+    """Names whose place is found by name, not by likeness: 'the Veldra team' is left to those too."""
+    return find_names(text, words, find_quoted(text))
+
+
+def _trim_period(asked: str) -> int:
+    """Where a question ends without its mark and the period at its end."""
+    body = len(asked.rstrip(" .?!"))
+    periods = find_periods(asked)
+    if periods and periods[-1].end == body and periods[-1].preposition:
+        return len(asked[: periods[-1].start - len(periods[-1].preposition) - 1].rstrip())
+    return body
 
 
 def _replace_period(period: Mention, periods: Sequence[Mention]) -> _Edit | None:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -15,29 +15,33 @@ _KINDS: dict[Noun, str] = {
     "person": "person man woman employee author leader founder owner manager ceo director driver baker chairman "
     "chairwoman member player teacher doctor engineer maintainer customer guy lady actor writer president worker",
     "place": "place town city village country street region station museum library bakery clinic workshop theatre "
-    "market archive pool garden school studio harbour mill hall river lake mountain island room building shop",
+    "market archive pool garden school studio harbour mill hall river lake mountain island room building shop tower "
+    "bridge lighthouse windmill church castle palace port airport hotel restaurant park forest valley",
     "company": "company firm business corporation bank supplier organisation organization",
     "code": "function module file class method variable script package program command table column field endpoint "
     "parameter constant decorator",
     "team": "team group department unit",
     "time": "time date day hour month year quarter period",
-    "thing": "result answer number value sum product amount total book plant festival instrument animal",
+    "thing": "result answer number value sum product amount total book plant festival instrument animal formula "
+    "equation theorem example series",
 }
 NOUNS: dict[str, Noun] = {noun: kind for kind, nouns in _KINDS.items() for noun in nouns.split()}
 """What kind of thing a noun stands for, for the nouns that people put after 'that' and 'the same'."""
 
 _MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
 _PERIOD = re.compile(
-    r"(?P<quarter>\b(?:Q[1-4](?:[ ](?:of[ ])?\d{4})?"
+    r"(?P<quarter>\b(?:[Qq][1-4](?:[ ](?:of[ ])?\d{4})?"
     r"|the[ ](?:first|second|third|fourth)[ ]quarter(?:[ ]of[ ]\d{4})?)\b)"
     rf"|(?P<month>\b(?:{_MONTHS})[ ]\d{{4}}\b|\b(?:{_MONTHS.replace('|May', '')})\b|(?<=in )May\b)"
     r"|(?P<year>\b(?:19|20)\d{2}\b)"
     r"|(?P<weekday>\b(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?\b)"
 )
-_COMPANY_ENDINGS = word_set(
+COMPANY_ENDINGS = word_set(
     "systems group energy foods robotics logistics bank labs motors textiles health marine works optics air inc ltd "
     "gmbh corp corporation company holdings industries software technologies capital partners media"
 )
+_PERSON_VERBS = word_set("live lives work works train trains lead leads practise practises study studies teach teaches")
+"""What only a person does: 'Where does A B live?' tells what A B is."""
 _ADJUNCTS = word_set("in at near from to on into inside")
 
 
@@ -51,6 +55,7 @@ class Mention:
     end: int
     preposition: str | None = None
     opens_sentence: bool = False
+    is_person: bool = False
 
     @property
     def is_period(self) -> bool:
@@ -59,15 +64,17 @@ class Mention:
 
     def fits(self, wanted: Noun | None) -> bool:
         """Whether it may be a person, a place, ... as far as its spelling tells; None fits everything."""
-        if wanted is None or wanted == "thing":
+        if wanted is None:
             return True
+        if wanted == "thing" or self.is_person:
+            return wanted == "person" or not self.is_person
         words = self.text.lower().split()
         noun = NOUNS.get(words[-1])
         if wanted == "code":
             return self.sort in ("code", "quotation")
         if self.sort != "name":
             return False
-        if words[-1] in _COMPANY_ENDINGS and words[0] != "the":
+        if words[-1] in COMPANY_ENDINGS and words[0] != "the":
             return wanted == "company"
         if words[0] == "the" or noun is not None:
             return noun == wanted
@@ -111,7 +118,11 @@ def find_names(text: str, words: Sequence[Word], quoted: bytearray) -> list[Ment
             at += 1
         elif _may_name(text, words, at):
             last = _name_end(text, words, at, periods)
-            mentions.append(_name(text, words, at, last))
+            name = _name(text, words, at, last)
+            following = words[last + 1].lower if last + 1 < len(words) else ""
+            manner = any(word.lower == "how" for word in words[max(0, at - 2) : at])  # 'how X works' is said of things
+            lives = following in _PERSON_VERBS and not manner and name.fits("person")
+            mentions.append(replace(name, is_person=lives))
             at = last + 1
         else:
             at += 1
@@ -165,6 +176,9 @@ def _may_name(text: str, words: Sequence[Word], at: int) -> bool:
     bare = word.lower.removesuffix("'s")
     if not word.capitalised or bare in FUNCTION_WORDS or bare == "i":
         return False
+    following = words[at + 1].lower if at + 1 < len(words) else ""
+    if _opens_sentence(text, words, at) and following in ("of", "for"):
+        return False  # 'Revenue of X'
     return not (_opens_sentence(text, words, at) and (bare in REQUESTS or bare in _GREETINGS))
 
 

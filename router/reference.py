@@ -148,7 +148,7 @@ def _find_references(
 ) -> tuple[Reference, ...]:
     found: list[Reference] = []
     for pronoun in [*find_dangling(text), *_find_definites(text, asked)]:
-        target = _find_asked(pronoun, asked)
+        target = _find_asked(pronoun, asked) or _find_asked(pronoun, asked, nothing_named=True)
         if target is not None:
             found.append(Reference(pronoun.start, pronoun.end, target))
     for number in _NUMBERED.finditer(text):
@@ -177,11 +177,21 @@ def _find_definites(text: str, asked: Sequence[Asked | None]) -> list[Pronoun]:
     return found
 
 
-def _find_asked(pronoun: Pronoun, asked: Sequence[Asked | None]) -> SubQueryId | None:
-    """The number of the nearest part that asks for what a pronoun means."""
+def _find_asked(
+    pronoun: Pronoun, asked: Sequence[Asked | None], nothing_named: bool = False
+) -> SubQueryId | None:
+    """The number of the nearest part that asks for what a pronoun means.
+
+    Where no name fits (`nothing_named`), 'it' may also mean what was asked beside the subject: 'which team does X lead
+    and where does it meet'.
+    """
     for number in range(len(asked), 0, -1):
         thing = asked[number - 1]
-        if thing is not None and _means(pronoun, thing):
+        if thing is None:
+            continue
+        kind = thing.kind if thing.noun or thing.kind != "person" else None
+        it = nothing_named and pronoun.noun == "thing" and pronoun.word.lower() in ("it", "its")
+        if _means(pronoun, thing) or (it and kind in ("place", "company", "code", "team")):
             return SubQueryId(number)
     return None
 

@@ -12,6 +12,8 @@ from router.clause import (
     AUXILIARIES,
     FUNCTION_WORDS,
     MAKING_REQUESTS,
+    OPENERS,
+    PREPOSITIONS,
     Word,
     find_quoted,
     noun_phrase_end,
@@ -19,7 +21,7 @@ from router.clause import (
     read_words,
     word_set,
 )
-from router.ellipsis import complete_ellipsis
+from router.ellipsis import complete_ellipsis, fill_head, opens_ellipsis
 from router.mention import NOUNS, Mention, Noun, choose_mention, find_names, find_periods
 from router.question import Question, Turn
 
@@ -78,7 +80,7 @@ def _resolve_turn(text: str, told: Sequence[Turn]) -> Resolved:
     if not users or len(text) > MAX_CHARS:
         return Resolved(text, None)
     resolved = resolve_pronouns(text, [*users, *assistants])
-    completed = complete_ellipsis(resolved.text, users[0])
+    completed = complete_ellipsis(text, users[0], bare=True) or complete_ellipsis(resolved.text, users[0])
     if completed is None:
         return resolved
     reason = "completed from the question before"
@@ -92,9 +94,12 @@ def resolve_part(text: str, earlier: Sequence[str], keep: Callable[[Pronoun], bo
     """
     if not earlier or len(text) > MAX_CHARS or any(len(part) > MAX_CHARS for part in earlier):
         return Resolved(text, None)
+    filled = fill_head(text, earlier[0])
+    if filled is not None:
+        return Resolved(filled, "completed from the part before")
     named = [part for part in earlier if not _asks_to_make(part)]
     resolved = resolve_pronouns(text, named, keep)
-    if read_asking(read_words(text), 0, 40) is not None:
+    if read_asking(read_words(text), 0, 40) is not None and not opens_ellipsis(text):
         return resolved
     completed = complete_ellipsis(resolved.text, earlier[0])
     return resolved if completed is None else Resolved(completed, "completed from the part before")
@@ -118,12 +123,17 @@ def resolve_pronouns(
     result = text
     carried = False
     for pronoun in reversed(pronouns):
-        found = _find_antecedent(sources, pronoun.noun)
+        found = _find_description(sources, pronoun) or _find_antecedent(sources, pronoun.noun)
+        if found is None and pronoun.form == "place":
+            found = _find_antecedent(sources, "company")  # 'how many people work there'
         if found is None:
             continue
         chosen, source = found
         result, attribute = _say(result, words, pronoun, chosen)
-        carried = carried or attribute
+        counted = chosen.fits("company") and not chosen.fits("person") and (
+            "how many" in text.lower() or text[: pronoun.start].endswith(" of ")
+        )
+        carried = carried or attribute or counted
     if chosen is None:
         return Resolved(text, None)
     reason = f"'{pronouns[0].word}' is {chosen.text}"
@@ -151,7 +161,12 @@ def find_pronouns(text: str, words: Sequence[Word]) -> list[Pronoun]:
             form = _PERSONS[word.lower]
             if form == "either":
                 form = "possessive" if following and following not in FUNCTION_WORDS else "subject"
-            found.append(Pronoun(word.start, word.end, form, "person", word.text))
+            either = [w.lower for w in words[at + 1 : at + 3]] in (["or", "she"], ["or", "her"], ["or", "he"], ["or", "his"])
+            end = words[at + 2].end if either else word.end
+            if either and words[at + 2].lower in ("her", "his"):
+                form = "possessive"
+            if before != "or" or at < 2 or words[at - 2].lower not in _PERSONS:
+                found.append(Pronoun(word.start, end, form, "person", text[word.start : end]))
         elif word.lower in _THINGS and not (word.lower == "it" and _is_expletive(words, at)):
             noun: Noun | None = "thing" if word.lower in ("it", "its") else None
             found.append(Pronoun(word.start, word.end, _THINGS[word.lower], noun, word.text))
@@ -170,9 +185,11 @@ def find_pronouns(text: str, words: Sequence[Word]) -> list[Pronoun]:
 
 def _is_expletive(words: Sequence[Word], at: int) -> bool:
     around = {word.lower for word in words[max(0, at - 2) : at + 4]}
-    return bool(around & _EXPLETIVE) or (
-        at >= 2 and {"time", "day"} & {word.lower for word in words[at - 2 : at]} != set()
-    )
+    if around & _EXPLETIVE:
+        before = words[at - 1].lower if at else ""
+        return before not in PREPOSITIONS or bool(around & {"rain", "raining", "snow", "snowing"})
+    last = at + 1 >= len(words) or words[at + 1].lower in PREPOSITIONS
+    return last and at >= 2 and bool({"time", "day"} & {word.lower for word in words[at - 2 : at]})
 
 
 def _has_own_antecedent(words: Sequence[Word], pronoun: Pronoun, own: Sequence[Mention]) -> bool:
@@ -187,6 +204,8 @@ def _has_own_antecedent(words: Sequence[Word], pronoun: Pronoun, own: Sequence[M
     if any(mention.fits(pronoun.noun) for mention in names):
         return True
     if pronoun.noun is None:
+        if before[-1:] and before[-1] in AUXILIARIES and before[0] in OPENERS | {"how", "what", "which"}:
+            return False  # 'how many employees did they have': the fronted words are the object, not the antecedent
         return any(len(word) > 3 and word.endswith("s") and word not in FUNCTION_WORDS for word in before)
     if pronoun.noun == "person":
         return any(NOUNS.get(word) == "person" for word in before)
@@ -205,11 +224,33 @@ def _find_antecedent(sources: Sequence[str], noun: Noun | None) -> tuple[Mention
     return None
 
 
+def _find_description(sources: Sequence[str], pronoun: Pronoun) -> tuple[Mention, str] | None:
+    """'the formula for the area of a circle', where 'that formula' is said, or 'it' after a question without names."""
+    if pronoun.noun != "thing" or pronoun.form == "possessive" or not sources:
+        return None
+    noun = pronoun.word.lower().split()[-1]
+    source = sources[0]
+    quoted = find_quoted(source)
+    words = read_words(source, quoted)
+    if find_names(source, words, quoted):
+        return None
+    for at, word in enumerate(words[:-2]):
+        end = noun_phrase_end(source, words, at + 1)
+        if word.lower != "the" or not at + 1 < end < len(words) - 1 or words[end].lower not in ("for", "of"):
+            continue
+        if noun in ("it", words[end - 1].lower):
+            text = source[word.start : words[-1].end]
+            return Mention("name", text[0].lower() + text[1:], 0, len(text)), source
+        return None
+    return None
+
+
 def _say(text: str, words: Sequence[Word], pronoun: Pronoun, mention: Mention) -> tuple[str, bool]:
     """The text with the pronoun said in full, and whether it asked for an attribute ('its net income')."""
     name = mention.text
     if pronoun.form == "place":
-        preposition = mention.preposition if mention.preposition in ("in", "at", "on", "near") else "at"
+        default = "at" if " " in name else "in"
+        preposition = mention.preposition if mention.preposition in ("in", "at", "on", "near") else default
         name = f"{preposition} {name}"
     if pronoun.form != "possessive":
         return text[: pronoun.start] + name + text[pronoun.end :], False

@@ -8,24 +8,31 @@ from router.clause import (
     AUXILIARIES,
     CONNECTIVES,
     DETERMINERS,
+    FUNCTION_WORDS,
     MODALS,
     OPENERS,
     PREPOSITIONS,
     QUESTION_WORDS,
+    REQUESTS,
     TEXT_REQUESTS,
     Asking,
     Word,
     continues_asking,
+    continues_objects,
     find_quoted,
     read_asking,
     read_words,
+    skip_openers,
     word_set,
 )
+from router.mention import NOUNS
 
 DEFAULT_MAX_PARTS = 4
 SENTENCE_ENDS = ".?!…。？！؟"
 
 _END = re.compile(r"[.?!…。？！؟]+|\n")
+_MAX_INTRODUCTION = 12
+_SIGN = re.compile(r"^[&+/]\s+")
 _BULLET = re.compile(r"[ \t]{0,20}(?:[-*•–]|\(?\d{1,3}[.)]|[a-zA-Z]\))[ \t]{1,20}")
 _NUMBER_DOT = re.compile(r"\s{0,20}\(?\d{1,3}")
 _ABBREVIATIONS = word_set(
@@ -34,9 +41,11 @@ _ABBREVIATIONS = word_set(
 )
 _INTRODUCTION = word_set(
     "answer these the following questions question please two three four some several my i have here are both of all "
-    "and me help with"
+    "and me help with hi hello hey there thanks thank you good morning afternoon evening great ok okay so quick things "
+    "many much very again advance tell more thing one another next list answers dear would like to know want could can"
 )
 _TEXT_NOUNS = word_set("following this below text sentence sentences paragraph these")
+_GLUED = re.compile(r"[A-Z][\w'’]{1,12}\s")
 _LEADING = " \t\r\n,;:-–—*•"
 
 
@@ -108,7 +117,8 @@ def _ends_sentence(text: str, start: int, begin: int, end: int, words: Sequence[
     if mark == "\n" or mark[-1] in "。？！؟":
         return True
     if end < len(text) and not text[end].isspace() and text[end] not in "\"')]”»":
-        return False
+        glued = at < len(words) and mark == "?" and _GLUED.match(text, end)
+        return bool(glued) and "/" not in text[max(0, begin - 200) : begin].split(" ")[-1]
     if mark != ".":
         return True
     if _NUMBER_DOT.fullmatch(text, start, begin):
@@ -129,19 +139,22 @@ def _join_segments(
     spans: list[tuple[int, int]] = []
     waiting: int | None = None
     previous: _Segment | None = None
-    rest_is_text = False
+    rest_is_text = is_list = False
     for segment in segments:
-        if waiting is None and _is_introduction(segment, words, text):
+        if waiting is None and not rest_is_text and _is_introduction(segment, words, text):
             previous = segment
             continue
+        if segment.bulleted and not spans and waiting is None:
+            is_list = True
         asking = read_asking(words, segment.first, segment.last)
-        if spans and (rest_is_text or (previous and waiting is None and _carries_on(previous, segment, asking, words))):
+        if is_list and segment.bulleted and asking is None and segment.last - segment.first >= 2:
+            spans.append((segment.start, segment.end))
+        elif spans and (rest_is_text or (previous and waiting is None and _carries_on(previous, segment, asking, words))):
             spans[-1] = (spans[-1][0], segment.end)
         elif _asks(segment, asking):
-            begin = segment.start if waiting is None else waiting
-            waiting = None
             clauses = _split_clauses(segment, asking, words, text, quoted)
-            spans.append((begin, clauses[0][1]))
+            spans.append((clauses[0][0] if waiting is None else waiting, clauses[0][1]))
+            waiting = None
             spans.extend(clauses[1:])
             rest_is_text = _introduces_text(segment, asking, words, text)
         elif waiting is None:
@@ -181,7 +194,7 @@ def _introduces_text(segment: _Segment, asking: Asking | None, words: Sequence[W
 
 def _is_introduction(segment: _Segment, words: Sequence[Word], text: str) -> bool:
     """Whether a segment only announces the questions: 'Please answer the following:'."""
-    announces = text[segment.start : segment.end].rstrip()[-1:] in (":", ".")
+    announces = text[segment.start : segment.end].rstrip()[-1:] in (":", ".", "!", ",")
     return announces and all(word.lower in _INTRODUCTION for word in words[segment.first : segment.last])
 
 
@@ -191,23 +204,32 @@ def _split_clauses(
     """The spans of the asking clauses of one sentence."""
     spans: list[tuple[int, int]] = []
     start, first = segment.start, segment.first
+    begin = _after_colon(segment, words, text)
+    announced = begin > first and all(word.lower in _INTRODUCTION for word in words[first:begin])
+    if begin > first and (announced or asking is None):
+        start = words[begin].start if announced and not quoted[words[begin].start] else start
+        first, asking = begin, read_asking(words, begin, segment.last)
     embedded: str | None = None
     modal = False
-    at = segment.first
+    at = first
     while at < segment.last and asking is not None:
         word = words[at].lower
-        gap = text[words[at - 1].end : words[at].start] if at > segment.first else ""
+        gap = text[words[at - 1].end : words[at].start] if at > first else ""
         comma = any(mark in gap for mark in ",;") and not quoted[words[at - 1].end]
         joint = _connective_length(words, at, segment.last, comma) if gap else 0
-        if at - first >= 3 and (joint or (comma and ";" in gap)):
-            following = _skip_openers(words, at + joint, segment.last)
-            strong = comma or joint == 3 or word == "plus"
-            if continues_asking(words, following, segment.last, asking, embedded, modal, strong):
-                spans.append((start, words[at - 1].end))
-                start, first = words[at - 1].end, following
-                asking = read_asking(words, following, segment.last)
-                embedded, modal, at = None, False, following
-                continue
+        sign = gap.strip() in ("&", "+", "/") and not quoted[words[at - 1].end]
+        if at - first >= 3 and at > asking.first and (joint or sign or comma):
+            following = skip_openers(words, at + joint, segment.last)
+            strong = comma or sign or joint == 3 or word == "plus"
+            joined = joint or sign or ";" in gap or _may_follow_comma(words, first, following, asking)
+            if joined and not _is_shared(words, first, at, asking):
+                asks = continues_asking(words, following, segment.last, asking, embedded, modal, strong)
+                if asks or (joint and continues_objects(words, asking, first, at, following, segment.last, strong)):
+                    spans.append((start, words[at - 1].end))
+                    start, first = words[at - 1].end, following
+                    asking = read_asking(words, following, segment.last) if asks else asking
+                    embedded, modal, at = None, False, following
+                    continue
         if word in QUESTION_WORDS and (asking.head is None or at > asking.head):
             embedded = word
         modal = modal or word in MODALS
@@ -221,31 +243,62 @@ def _connective_length(words: Sequence[Word], at: int, end: int, comma: bool) ->
     if word == "as" and [w.lower for w in words[at : min(end, at + 3)]] == ["as", "well", "as"]:
         return 3
     if word in ("then", "also", "but") and not comma:
-        return 0
+        asks = at + 1 < end and words[at + 1].lower in QUESTION_WORDS and word != "but"
+        return 1 if asks and at + 3 < end else 0
     return 1 if word in CONNECTIVES else 0
 
 
-def _skip_openers(words: Sequence[Word], at: int, end: int) -> int:
-    while at < end and words[at].lower in OPENERS:
-        at += 1
-    return at
+def _after_colon(segment: _Segment, words: Sequence[Word], text: str) -> int:
+    """The word after the colon of 'I have two questions: who ...', or the first of the segment."""
+    for at in range(segment.first + 1, min(segment.first + _MAX_INTRODUCTION, segment.last)):
+        if text[words[at - 1].end : words[at].start].strip() == ":":
+            return at
+    return segment.first
 
 
-_TRIMMED = re.compile(r"(?:and|also|then|plus|but|additionally|or|as well as)\b[,\s]{0,8}", re.IGNORECASE)
+def _may_follow_comma(words: Sequence[Word], first: int, following: int, asking: Asking) -> bool:
+    """Whether a clause that only a comma joins may ask on its own: no relative clause, and a whole question before."""
+    start, word = asking.first, words[following].lower if following < len(words) else ""
+    after = words[following + 1].lower if following + 1 < len(words) else ""
+    before = words[following - 1]
+    if asking.kind == "question" and words[start].lower in ("when", "where", "why"):
+        if words[start + 1].lower not in AUXILIARIES:
+            return False
+    elif asking.head is None or asking.head > start:
+        said = words[start + 1 : following]
+        if asking.kind == "question" or not any(w.lower not in FUNCTION_WORDS | REQUESTS for w in said):
+            return False
+    if word in PREPOSITIONS:
+        return after in QUESTION_WORDS and following + 2 < len(words) and words[following + 2].lower in NOUNS
+    if word in ("which", "whose"):
+        return after in NOUNS
+    if word in ("who", "whos"):
+        return not before.capitalised and before.lower not in NOUNS
+    return word in QUESTION_WORDS
+
+
+def _is_shared(words: Sequence[Word], first: int, at: int, asking: Asking) -> bool:
+    """Whether the clause before word `at` waits for its verb: 'in which room and on which day does ...'."""
+    led = asking.kind == "question" and words[asking.first].lower in PREPOSITIONS and asking.head == asking.first + 1
+    return led and not any(word.lower in AUXILIARIES for word in words[first:at])
+
+
+_JOINING = OPENERS - word_set("please kindly so ok okay thanks hello hi hey well")
 
 
 def _tidy(text: str) -> str:
     """A part without the words that joined it to the one before, and with an end."""
-    tidy = text.strip().lstrip(_LEADING)
+    tidy = _SIGN.sub("", text.strip().lstrip(_LEADING))
+    if tidy.startswith("..") or tidy.startswith("…"):
+        tidy = tidy.lstrip(".… ")
     bullet = _BULLET.match(tidy)
     if bullet:
         tidy = tidy[bullet.end() :]
-    for _ in range(3):
-        found = _TRIMMED.match(tidy)
-        rest = tidy[found.end() :].lstrip(_LEADING) if found else ""
-        if read_asking(read_words(rest[:400]), 0, 40) is None:
-            break
-        tidy = rest
+    words = read_words(tidy[:400])
+    begin = skip_openers(words, 0, len(words), _JOINING)
+    if 0 < begin < len(words):
+        asks = read_asking(words, begin, len(words)) is not None
+        tidy = tidy[words[begin].start :] if asks or words[begin].lower == "the" else tidy
     tidy = tidy.rstrip(" \t\r\n,;:")
     if not tidy or tidy[-1] in SENTENCE_ENDS or tidy.endswith("```"):
         return tidy

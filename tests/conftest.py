@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 import yaml
 
 from experts.fleet import is_path
@@ -81,16 +80,11 @@ def run_fleet(folder: Path, document: dict[str, Any]) -> Iterator[RunningFleet]:
     """Bring a fleet up, hand it out, and take it down whatever happened."""
     document["gateway"] = {**document.get("gateway", {}), "port": find_free_port()}
     environment = {**os.environ, "GUILDHALL_DATA_DIR": str(folder / "data"), "PYTHONPATH": str(ROOT)}
-    environment.pop("RAY_ADDRESS", None)
+    for name in ("RAY_ADDRESS", "GUILDHALL_URL", "GUILDHALL_API_KEYS", "GUILDHALL_API_KEYS_FILE"):
+        environment.pop(name, None)
     fleet = RunningFleet(f"http://127.0.0.1:{document['gateway']['port']}", folder / "fleet.yaml", environment)
     try:
         fleet.up(document)
         yield fleet
     finally:
         fleet.run("down")
-
-
-@pytest.fixture(scope="session")
-def pocket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFleet]:
-    """The pocket fleet as shipped; a test that changes it brings it back."""
-    yield from run_fleet(tmp_path_factory.mktemp("pocket"), read_fleet(FLEETS / "pocket.yaml"))

@@ -25,7 +25,8 @@ def environment(tmp_path: Path) -> dict[str, str]:
         "GUILDHALL_DATA_DIR": str(tmp_path / "data"),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
-    for name in ("RAY_ADDRESS", "GUILDHALL_URL", "MAKEFLAGS", "MAKELEVEL"):
+    keys = ("GUILDHALL_API_KEYS", "GUILDHALL_API_KEYS_FILE")
+    for name in (*keys, "RAY_ADDRESS", "GUILDHALL_URL", "MAKEFLAGS", "MAKELEVEL"):
         environment.pop(name, None)
     return environment
 

@@ -13,18 +13,23 @@ import torch
 from transformers import PreTrainedTokenizerFast
 
 from experts.pocket.tasks import Exercise, draw_exercise
-from experts.pocket.vocabulary import ASSISTANT, END, USER
+from experts.pocket.vocabulary import ASSISTANT, END, MARKS, USER
 from experts.prompt import render_messages
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """One exercise in tokens. `branch` is 0 for the passages, then 1, 2, ...; `learn` marks the answers' tokens."""
+    """One exercise in tokens. `branch` is 0 for the passages, then 1, 2, ...; `learn` marks the answers' tokens.
+
+    `passage` is the number of the passage that a token belongs to, or, where an answer is about to begin, the number
+    that it will cite (0 for a refusal); -1 elsewhere.
+    """
 
     ids: list[int]
     positions: list[int]
     branch: list[int]
     learn: list[bool]
+    passage: list[int]
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Batch:
     positions: torch.Tensor
     mask: torch.Tensor
     learn: torch.Tensor
+    passage: torch.Tensor
 
 
 def encode_exercise(exercise: Exercise, tokenizer: PreTrainedTokenizerFast) -> Encoded:
@@ -49,13 +55,26 @@ def encode_exercise(exercise: Exercise, tokenizer: PreTrainedTokenizerFast) -> E
     prefix = pieces[0]
     ids, positions = list(prefix), list(range(len(prefix)))
     branch, learn = [0] * len(prefix), [False] * len(prefix)
+    passage = _number_passages(prefix, tokenizer)
     for number in range(len(exercise.asked)):
         question, answer = pieces[1 + 2 * number], pieces[2 + 2 * number]
         ids += question + answer
         positions += range(len(prefix), len(prefix) + len(question) + len(answer))
         branch += [number + 1] * (len(question) + len(answer))
         learn += [False] * len(question) + [True] * len(answer)
-    return Encoded(ids, positions, branch, learn)
+        cited = exercise.asked[number].cited
+        passage += [-1] * (len(question) - 1) + [cited[0] if cited else 0] + [-1] * len(answer)
+    return Encoded(ids, positions, branch, learn, passage)
+
+
+def _number_passages(prefix: list[int], tokenizer: PreTrainedTokenizerFast) -> list[int]:
+    marks = [tokenizer.convert_tokens_to_ids(mark) for mark in MARKS]
+    numbers, current = [], 0
+    for token in prefix:
+        if current < len(marks) and token == marks[current]:
+            current += 1
+        numbers.append(current or -1)
+    return numbers
 
 
 def collate(encoded: Sequence[Encoded]) -> Batch:
@@ -74,6 +93,7 @@ def collate(encoded: Sequence[Encoded]) -> Batch:
         positions=pad([one.positions for one in encoded], 0),
         mask=mask[:, None],
         learn=pad([[int(flag) for flag in one.learn] for one in encoded], 0).bool(),
+        passage=pad([one.passage for one in encoded], -1),
     )
 
 

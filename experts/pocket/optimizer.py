@@ -9,7 +9,7 @@ from torch import nn
 MUON_RATE = 0.02
 ADAMW_RATE = 0.003
 _WARMUP_SHARE = 0.015
-_DECAY_FROM = 0.6
+_DECAY_FROM = 0.55
 
 
 def split_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

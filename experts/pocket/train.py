@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from experts.pocket.batches import Batch, Difficulty, collate, draw_batches, encode_exercise
 from experts.pocket.export import ADAPTER_DOMAINS, WEIGHTS, add_adapter, export_adapter, export_base, load_base
-from experts.pocket.model import BRANCHED_ATTENTION, make_model
+from experts.pocket.model import BRANCHED_ATTENTION, Layers, Probes, make_model
 from experts.pocket.optimizer import make_optimizers, scale_rate, set_rates
 from experts.pocket.tasks import DOMAINS, draw_exercise
 from experts.pocket.vocabulary import load_tokenizer, train_tokenizer
@@ -74,21 +74,22 @@ def choose_difficulty(share: float, loss: float) -> Difficulty:
 
 
 def compute_loss(
-    model: nn.Module, head: nn.Module, batch: Batch, everywhere: float
+    layers: nn.Module, head: nn.Module, probes: nn.Module | None, batch: Batch, everywhere: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The loss on the answers, plus `everywhere` times the loss on all tokens; and the answers' part alone."""
-    wanted = batch.ids[:, 1:]
+    """The loss on the answers, with the probes' and `everywhere` times that on all tokens; and the answers' alone."""
+    wanted, learn = batch.ids[:, 1:], batch.learn[:, 1:]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        hidden = model(
-            input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False
-        ).last_hidden_state[:, :-1]
-        learn = batch.learn[:, 1:]
+        hidden, second, third = layers(batch.ids, batch.positions, batch.mask)
+        hidden = hidden[:, :-1]
         answers = functional.cross_entropy(head(hidden[learn]).float(), wanted[learn])
-        if not everywhere:
-            return answers, answers
-        real = (wanted != 0) & ~learn
-        context = functional.cross_entropy(head(hidden[real]).float(), wanted[real])
-    return answers + everywhere * context, answers
+        loss = answers
+        if probes is not None:
+            starts = functional.pad(learn, (0, 1)) & ~batch.learn
+            loss = loss + probes(second, third, batch.passage, starts)
+        if everywhere:
+            real = (wanted != 0) & ~learn
+            loss = loss + everywhere * functional.cross_entropy(head(hidden[real]).float(), wanted[real])
+    return loss, answers
 
 
 @torch.no_grad()
@@ -97,9 +98,7 @@ def measure_exact(model: nn.Module, head: nn.Module, batches: list[Batch]) -> fl
     right = total = 0
     for batch in batches:
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            hidden = model(
-                input_ids=batch.ids, position_ids=batch.positions, attention_mask=batch.mask, use_cache=False
-            ).last_hidden_state[:, :-1]
+            hidden = model(batch.ids, batch.positions, batch.mask)[0][:, :-1]
             learn = batch.learn[:, 1:]
             hit = head(hidden[learn]).argmax(-1) == batch.ids[:, 1:][learn]
         grid = torch.ones_like(learn)
@@ -135,17 +134,20 @@ def run_process(rank: int, job: Job) -> None:
     whole = add_adapter(load_base(WEIGHTS / "base"), job.target) if adapter else make_model()
     causal = whole.base_model.model if adapter else whole
     causal.set_attn_implementation(BRANCHED_ATTENTION)
-    trained = [parameter for parameter in whole.parameters() if parameter.requires_grad]
+    probes = Probes()
+    trained = [parameter for parameter in [*whole.parameters(), *probes.parameters()] if parameter.requires_grad]
     optimizers = make_optimizers(whole, adapter)
+    optimizers.append(torch.optim.AdamW(probes.parameters(), lr=0.003))
     set_rates(optimizers, 1.0)
     share_from, seen = job.start_share, 0
     if job.checkpoint.exists():
         state = torch.load(job.checkpoint, weights_only=True)
         whole.load_state_dict(state["model"], strict=not adapter)
-        for optimizer, saved in zip(optimizers, state["optimizers"], strict=True):
+        for optimizer, saved in zip(optimizers, state["optimizers"], strict=False):
             optimizer.load_state_dict(saved)
         share_from, seen = state["share"], state["seen"]
-    core = torch.compile(causal.model, dynamic=True) if job.compiled else causal.model
+    layers: nn.Module = Layers(causal.model)
+    core = torch.compile(layers, dynamic=True) if job.compiled else layers
     head = causal.lm_head
     rng = random.Random(f"{job.target} {rank} {seen}")  # noqa: S311
     held_out = {name: _draw_held_out(tokenizer, name) for name in DOMAINS if not adapter or name == job.target}
@@ -171,7 +173,7 @@ def run_process(rank: int, job: Job) -> None:
                     break
             set_rates(optimizers, scale_rate(share))
             everywhere = 0.0 if adapter else _CONTEXT_WEIGHT[max(difficulty.passages)]
-            loss, answers = compute_loss(core, head, batch, everywhere)
+            loss, answers = compute_loss(core, head, probes, batch, everywhere)
             for optimizer in optimizers:
                 optimizer.zero_grad(set_to_none=True)
             loss.backward()

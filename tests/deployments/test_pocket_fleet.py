@@ -50,9 +50,8 @@ def test_a_question_over_two_domains_is_answered_by_both_with_their_citations(cl
 
 def test_independent_sub_queries_run_at_the_same_time(client: openai.OpenAI) -> None:
     answer = ask(client, TWO_DOMAINS)
-    parts = answer.guildhall["sub_answers"]
-    whole = answer.guildhall["timings_s"]["total"]
-    assert whole < sum(part["timings_s"]["total"] for part in parts)
+    first, second = answer.guildhall["sub_answers"]
+    assert second["timings_s"]["first_token"] < first["timings_s"]["total"]
 
 
 def test_questions_of_every_domain_come_from_the_right_document(client: openai.OpenAI) -> None:
@@ -134,18 +133,26 @@ def test_metrics_count_what_was_asked(pocket: RunningFleet, client: openai.OpenA
 
 
 async def test_a_client_that_leaves_stops_the_generation(pocket: RunningFleet) -> None:
-    body = {"model": "guildhall/generalist", "prompt": "The", "max_tokens": 900, "stream": True, "temperature": 1.0}
-    async with httpx.AsyncClient(base_url=pocket.url, timeout=30) as http:
-        for _ in range(4):
-            async with http.stream("POST", "/v1/completions", json=body) as response:
+    # Tokens that no answer has keep the engine from ending by itself.
+    body = {"model": "guildhall/generalist", "prompt": "The", "max_tokens": 900, "stream": True, "temperature": 2.0}
+    async with httpx.AsyncClient(base_url=pocket.url, timeout=60) as http:
+        started = time.monotonic()
+        longest = 0.0
+        for seed in range(6):
+            began = time.monotonic()
+            await http.post("/v1/completions", json={**body, "stream": False, "seed": seed})
+            longest = max(longest, time.monotonic() - began)
+        assert longest > 2, f"six whole answers took {time.monotonic() - started:.1f} s: too short to be left half way"
+        for seed in range(6):
+            async with http.stream("POST", "/v1/completions", json={**body, "seed": seed}) as response:
                 await anext(response.aiter_bytes())
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
+        left = time.monotonic()
+        running = 1
+        while running and time.monotonic() - left < longest / 2:
             fleet = (await http.get("/v1/fleet")).json()
-            if all(domain["running"] == 0 for domain in fleet["domains"]):
-                return
-            await asyncio.sleep(0.1)
-    pytest.fail(f"still running 10 s after every client left: {fleet}")
+            running = max(domain["running"] for domain in fleet["domains"])
+            await asyncio.sleep(0.05)
+    assert running == 0, f"still running {longest / 2:.1f} s after every client left"
 
 
 def test_the_command_line_asks_explains_and_reports(pocket: RunningFleet) -> None:
