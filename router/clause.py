@@ -80,6 +80,7 @@ _KNOWING = (
     ("i'd", "like", "to", "know"),
     ("i", "need", "to", "know"),
     ("i", "wonder"),
+    ("i", "was", "wondering"),
     ("i", "need"),
     ("let", "me", "know"),
     ("do", "you", "know"),
@@ -245,7 +246,8 @@ def continues_asking(
         whole = before.kind == "request" or any(w.lower in AUXILIARIES for w in words[start : start + _LOOK_AHEAD])
         return whole and end - start > 3 and (embedded is None or (comma and embedded != following.lower))
     if word in QUESTION_WORDS:
-        if embedded is not None and (embedded == word or not comma):
+        made = before.request in MAKING_REQUESTS and before.head != before.first
+        if embedded is not None and (made or embedded == word or not comma):
             return False
         if word in ("when", "where", "why"):
             return following.lower in AUXILIARIES or (before.kind == "request" and before.head is not None)
@@ -278,7 +280,7 @@ def continues_objects(
     one, other = _read_object(words, start, at), _read_object(words, following, end)
     if one is None or other is None or words[one - 1].lower in _COMBINING:
         return False
-    nested = next((n for n in range(one + 1, at) if words[n].lower == "the"), at)
+    nested = next((n for n in range(one + 1, min(at, one + 12)) if words[n].lower == "the"), at)
     return comma or words[one - 1].lower == words[other - 1].lower or _read_object(words, nested, at) is None
 
 

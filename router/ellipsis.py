@@ -21,7 +21,8 @@ from router.mention import COMPANY_ENDINGS, NOUNS, Mention, choose_mention, find
 from router.split import split_question
 
 _LEAD = re.compile(
-    r"\s{0,9}(?:(?:and|or|but|so|ok|okay|also|then|now|well)\b[,\s]{0,5}){0,3}(?:(?:what|how) (?:about|of)\b\s{0,5})?",
+    r"\s{0,9}(?:(?:and|or|but|so|ok|okay|also|then|now|well)\b[,\s]{0,5}){0,3}(?:(?:what|how) (?:about|of)\b\s{0,5})?"
+    r"(?:(?:that|those|the same)\s{1,5}(?=(?:of|for|in|at)\b))?",
     re.IGNORECASE,
 )
 _ABOUT = re.compile(r"\s{0,9}(?:(?:and|or|but|so|then)\s{1,5})?(?:what|how)\s{1,5}(?:about|of)\b", re.IGNORECASE)
@@ -130,6 +131,9 @@ def complete_ellipsis(text: str, before: str, bare: bool = False) -> str | None:
         target = _name_target(name, names)
         if fragment.attribute and target and target.is_surely("company") and not name.fits("company"):
             return None  # 'the height of the tower' is not asked of the same company and quarter
+        other = target is not None and name.preposition == "of" and target.preposition not in ("of", None)
+        if fragment.attribute and other:
+            return None  # 'the type of b' after 'the default of x in a' stands alone
         if target:
             edits.append(_Edit(target.start, target.end, name.text))
         elif name.preposition:
@@ -189,14 +193,16 @@ def _replace_alike(text: str, asked: str, words: Sequence[Word]) -> str | None:
     if any(not word.lower or word.lower in _NO_FRAGMENT for word in said) or find_periods(rest):
         return None
     span = _alike_span(rest, said, asked, words)
-    if span is None or any(name.start < span[1] and span[0] < name.end for name in _names_in(asked, words)):
+    if span is None:
+        return None
+    replaced = [name for name in [*_names_in(asked, words), *find_periods(asked)] if name.end > span[0]]
+    replaced = [name for name in replaced if name.start < span[1]]
+    if bool(replaced) != bool(_names_in(rest, said)) or any(name.is_period for name in replaced):
         return None
     return asked[: span[0]] + rest[said[0].start :] + asked[span[1] :]
 
 
-def _alike_span(
-    rest: str, said: Sequence[Word], asked: str, words: Sequence[Word]
-) -> tuple[int, int] | None:
+def _alike_span(rest: str, said: Sequence[Word], asked: str, words: Sequence[Word]) -> tuple[int, int] | None:
     """Where the question before says what is built like the fragment."""
     first = said[0].lower
     of = next((word.lower for word in said[1:] if word.lower in PREPOSITIONS), None)
@@ -205,8 +211,9 @@ def _alike_span(
         if at is None:
             return None
         noun = at + 2 if words[at + 1].lower in ("the", "a", "an") else at + 1
-        end = _trim_period(asked) if of else words[max(at + 1, noun_phrase_end(asked, words, noun) - 1)].end
-        return words[at].start, end
+        last = max(at + 1, noun_phrase_end(asked, words, noun) - 1)
+        last -= last > noun and words[last].lower.endswith("ed")  # 'how is the area of a circle computed'
+        return words[at].start, _trim_period(asked) if of else words[last].end
     if first == "the" and of == "of" and not _names_in(rest, said):
         at = next((n for n in range(len(words) - 2, 1, -1) if words[n].lower == "of"), 0)
         begin = next((n for n in range(at - 1, max(-1, at - 5), -1) if words[n].lower in FUNCTION_WORDS), 0)

@@ -17,13 +17,16 @@ from router.classify import (
     score_domains,
     stack_profiles,
 )
-from router.question import Plan, Question, SubQuery, SubQueryId, Vector
+from router.question import DomainScore, Plan, Question, SubQuery, SubQueryId, Vector
 from router.reference import LinkedPart, link_parts
 from router.resolve import Resolved, resolve_question
 from router.split import split_question
 
 MAX_SPLIT_CHARS = 20_000
 """Longer questions are documents with a request in front; they stay whole, which bounds the time of a plan."""
+
+REFERENCE_MARGIN = 0.05
+"""A part that speaks of another's answer leaves that part's domain only for one that is nearer by this much."""
 
 Clock = Callable[[], float]
 """Seconds from any fixed moment, as time.perf_counter gives them."""
@@ -72,9 +75,11 @@ def plan_query(
     after_split = clock()
     vectors = normalise(embed([part.text for part in linked]))
     after_embed = clock()
-    sub_queries = []
+    sub_queries: list[SubQuery] = []
     for at, (part, scores) in enumerate(zip(linked, score_domains(vectors, snapshot.stack), strict=True)):
         choice = choose_domain(scores, snapshot.generalist, snapshot.confidence_floor)
+        if part.references:
+            choice = _stay_with(sub_queries[part.references[0].sub_query - 1], scores, choice)
         sub_queries.append(
             SubQuery(
                 SubQueryId(at + 1),
@@ -95,6 +100,17 @@ def plan_query(
         "total": ended - began,
     }
     return Plan(question.text, tuple(sub_queries), reasons, timings_s)
+
+
+def _stay_with(needed: SubQuery, scores: Sequence[DomainScore], choice: DomainChoice) -> DomainChoice:
+    """The domain of the part whose answer this one contains, unless another is clearly nearer.
+
+    'where is it defined?' says little by itself; what it speaks of is known where the part before was answered.
+    """
+    own = next((score.score for score in scores if score.domain == needed.domain), None)
+    if own is None or needed.domain == choice.domain or scores[0].score - own >= REFERENCE_MARGIN:
+        return choice
+    return DomainChoice(needed.domain, f"{choice.reason}; too close: stays with sub-query {needed.id}")
 
 
 def plan_single(

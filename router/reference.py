@@ -85,7 +85,7 @@ def _link(part: Part, linked: Sequence[LinkedPart], numbers: Mapping[int, SubQue
     earlier = [before.text for before in reversed(linked)]
     resolved = resolve_part(part.text, earlier, lambda pronoun: _find_asked(pronoun, asked) is not None)
     text = resolved.text
-    references = _find_references(text, asked, numbers)
+    references = _find_references(text, asked, numbers, linked[-1].references if linked else ())
     taken = {reference.start for reference in references}
     if linked and any(pronoun.start not in taken for pronoun in find_dangling(text)):
         return None
@@ -124,7 +124,8 @@ def read_asked(text: str) -> Asked | None:
         return None
     noun = next((word for word in phrase if word in NOUNS), phrase[0])
     after = words[end].lower if end < len(words) else ""
-    return Asked(noun, NOUNS.get(noun), head == "which" and after not in ("do", "does", "did", "has", "have"))
+    inverted = after in AUXILIARIES and end + 1 < len(words) and words[end + 1].lower in ("it", "that", "this")
+    return Asked(noun, NOUNS.get(noun), after not in ("do", "does", "did", "has", "have") and not inverted)
 
 
 def _read_definite(text: str, words: Sequence[Word], first: int) -> Asked | None:
@@ -144,11 +145,15 @@ def _read_definite(text: str, words: Sequence[Word], first: int) -> Asked | None
 
 
 def _find_references(
-    text: str, asked: Sequence[Asked | None], numbers: Mapping[int, SubQueryId]
+    text: str, asked: Sequence[Asked | None], numbers: Mapping[int, SubQueryId], earlier: Sequence[Reference]
 ) -> tuple[Reference, ...]:
     found: list[Reference] = []
     for pronoun in [*find_dangling(text), *_find_definites(text, asked)]:
-        target = _find_asked(pronoun, asked) or _find_asked(pronoun, asked, nothing_named=True)
+        target = None
+        if earlier and pronoun.word.lower() in ("it", "its"):  # goes on about what the part before speaks of
+            thing = asked[earlier[0].sub_query - 1]
+            target = earlier[0].sub_query if thing and thing.kind != "person" else None
+        target = target or _find_asked(pronoun, asked) or _find_asked(pronoun, asked, nothing_named=True)
         if target is not None:
             found.append(Reference(pronoun.start, pronoun.end, target))
     for number in _NUMBERED.finditer(text):
@@ -177,9 +182,7 @@ def _find_definites(text: str, asked: Sequence[Asked | None]) -> list[Pronoun]:
     return found
 
 
-def _find_asked(
-    pronoun: Pronoun, asked: Sequence[Asked | None], nothing_named: bool = False
-) -> SubQueryId | None:
+def _find_asked(pronoun: Pronoun, asked: Sequence[Asked | None], nothing_named: bool = False) -> SubQueryId | None:
     """The number of the nearest part that asks for what a pronoun means.
 
     Where no name fits (`nothing_named`), 'it' may also mean what was asked beside the subject: 'which team does X lead

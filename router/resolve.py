@@ -94,7 +94,7 @@ def resolve_part(text: str, earlier: Sequence[str], keep: Callable[[Pronoun], bo
     """
     if not earlier or len(text) > MAX_CHARS or any(len(part) > MAX_CHARS for part in earlier):
         return Resolved(text, None)
-    filled = fill_head(text, earlier[0])
+    filled = fill_head(text, earlier[0]) or complete_ellipsis(text, earlier[0], bare=True)
     if filled is not None:
         return Resolved(filled, "completed from the part before")
     named = [part for part in earlier if not _asks_to_make(part)]
@@ -130,8 +130,10 @@ def resolve_pronouns(
             continue
         chosen, source = found
         result, attribute = _say(result, words, pronoun, chosen)
-        counted = chosen.fits("company") and not chosen.fits("person") and (
-            "how many" in text.lower() or text[: pronoun.start].endswith(" of ")
+        counted = (
+            chosen.fits("company")
+            and not chosen.fits("person")
+            and ("how many" in text.lower() or text[: pronoun.start].endswith(" of "))
         )
         carried = carried or attribute or counted
     if chosen is None:
@@ -161,7 +163,7 @@ def find_pronouns(text: str, words: Sequence[Word]) -> list[Pronoun]:
             form = _PERSONS[word.lower]
             if form == "either":
                 form = "possessive" if following and following not in FUNCTION_WORDS else "subject"
-            either = [w.lower for w in words[at + 1 : at + 3]] in (["or", "she"], ["or", "her"], ["or", "he"], ["or", "his"])
+            either = following == "or" and at + 2 < len(words) and words[at + 2].lower in _PERSONS
             end = words[at + 2].end if either else word.end
             if either and words[at + 2].lower in ("her", "his"):
                 form = "possessive"
@@ -232,8 +234,9 @@ def _find_description(sources: Sequence[str], pronoun: Pronoun) -> tuple[Mention
     source = sources[0]
     quoted = find_quoted(source)
     words = read_words(source, quoted)
-    if find_names(source, words, quoted):
-        return None
+    names = find_names(source, words, quoted)
+    if names:
+        return _find_last_definite(source, words, names[-1].end) if noun == "it" else None
     for at, word in enumerate(words[:-2]):
         end = noun_phrase_end(source, words, at + 1)
         if word.lower != "the" or not at + 1 < end < len(words) - 1 or words[end].lower not in ("for", "of"):
@@ -242,6 +245,20 @@ def _find_description(sources: Sequence[str], pronoun: Pronoun) -> tuple[Mention
             text = source[word.start : words[-1].end]
             return Mention("name", text[0].lower() + text[1:], 0, len(text)), source
         return None
+    return None
+
+
+def _find_last_definite(source: str, words: Sequence[Word], start: int) -> tuple[Mention, str] | None:
+    """'the museum' after the last name: 'I am visiting Orland. Where is the museum?'"""
+    for at in range(len(words) - 2, -1, -1):
+        if words[at].start < start:
+            return None
+        noun = words[at + 1]
+        after = words[at + 2].lower if at + 2 < len(words) else ""
+        if words[at].lower == "the" and NOUNS.get(noun.lower) in ("place", "company", "code", "team", "thing"):
+            if after in PREPOSITIONS:
+                return None
+            return Mention("name", f"the {noun.text}", 0, 4 + len(noun.text)), source
     return None
 
 

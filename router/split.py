@@ -8,12 +8,11 @@ from router.clause import (
     AUXILIARIES,
     CONNECTIVES,
     DETERMINERS,
-    FUNCTION_WORDS,
+    MAKING_REQUESTS,
     MODALS,
     OPENERS,
     PREPOSITIONS,
     QUESTION_WORDS,
-    REQUESTS,
     TEXT_REQUESTS,
     Asking,
     Word,
@@ -41,11 +40,13 @@ _ABBREVIATIONS = word_set(
 )
 _INTRODUCTION = word_set(
     "answer these the following questions question please two three four some several my i have here are both of all "
-    "and me help with hi hello hey there thanks thank you good morning afternoon evening great ok okay so quick things "
-    "many much very again advance tell more thing one another next list answers dear would like to know want could can"
+    "and me help with do hi hello hey there thanks thank you good morning afternoon evening great ok okay so quick "
+    "things many much very again advance tell more thing one another next list answers dear would like to know want "
+    "could can"
 )
 _TEXT_NOUNS = word_set("following this below text sentence sentences paragraph these")
 _GLUED = re.compile(r"[A-Z][\w'’]{1,12}\s")
+_ITEM_WORDS = word_set("following these below")
 _LEADING = " \t\r\n,;:-–—*•"
 
 
@@ -139,7 +140,7 @@ def _join_segments(
     spans: list[tuple[int, int]] = []
     waiting: int | None = None
     previous: _Segment | None = None
-    rest_is_text = is_list = False
+    rest_is_text = is_list = has_items = False
     for segment in segments:
         if waiting is None and not rest_is_text and _is_introduction(segment, words, text):
             previous = segment
@@ -149,7 +150,11 @@ def _join_segments(
         asking = read_asking(words, segment.first, segment.last)
         if is_list and segment.bulleted and asking is None and segment.last - segment.first >= 2:
             spans.append((segment.start, segment.end))
-        elif spans and (rest_is_text or (previous and waiting is None and _carries_on(previous, segment, asking, words))):
+        elif spans and (
+            rest_is_text
+            or (has_items and _is_item(segment, asking))
+            or (previous and waiting is None and _carries_on(previous, segment, asking, words))
+        ):
             spans[-1] = (spans[-1][0], segment.end)
         elif _asks(segment, asking):
             clauses = _split_clauses(segment, asking, words, text, quoted)
@@ -157,6 +162,7 @@ def _join_segments(
             waiting = None
             spans.extend(clauses[1:])
             rest_is_text = _introduces_text(segment, asking, words, text)
+            has_items = not segment.bulleted and _announces_items(segment, words, text)
         elif waiting is None:
             waiting = segment.start
         previous = segment
@@ -192,9 +198,21 @@ def _introduces_text(segment: _Segment, asking: Asking | None, words: Sequence[W
     return ends_open or any(word.lower in _TEXT_NOUNS for word in words[segment.first : segment.last])
 
 
+def _announces_items(segment: _Segment, words: Sequence[Word], text: str) -> bool:
+    """Whether the bullets after a line are what it speaks of: 'What do these mean:'."""
+    colon = text[segment.start : segment.end].rstrip().endswith(":")
+    return colon or any(word.lower in _ITEM_WORDS for word in words[segment.first : segment.last])
+
+
+def _is_item(segment: _Segment, asking: Asking | None) -> bool:
+    questions = segment.terminal in ("?", "？", "؟") or (asking is not None and asking.kind == "question")
+    return segment.bulleted and not questions
+
+
 def _is_introduction(segment: _Segment, words: Sequence[Word], text: str) -> bool:
     """Whether a segment only announces the questions: 'Please answer the following:'."""
     announces = text[segment.start : segment.end].rstrip()[-1:] in (":", ".", "!", ",")
+    announces = announces or any(word.lower == "help" for word in words[segment.first : segment.last])
     return announces and all(word.lower in _INTRODUCTION for word in words[segment.first : segment.last])
 
 
@@ -222,11 +240,15 @@ def _split_clauses(
             following = skip_openers(words, at + joint, segment.last)
             strong = comma or sign or joint == 3 or word == "plus"
             joined = joint or sign or ";" in gap or _may_follow_comma(words, first, following, asking)
-            if joined and not _is_shared(words, first, at, asking):
+            objects = comma and words[at].lower == "the"
+            if (joined or objects) and not _is_shared(words, first, at, asking):
                 asks = continues_asking(words, following, segment.last, asking, embedded, modal, strong)
-                if asks or (joint and continues_objects(words, asking, first, at, following, segment.last, strong)):
-                    spans.append((start, words[at - 1].end))
-                    start, first = words[at - 1].end, following
+                if asks or (
+                    (joint or comma) and continues_objects(words, asking, first, at, following, segment.last, strong)
+                ):
+                    end = _after_quotes(text, words[at - 1].end)
+                    spans.append((start, end))
+                    start, first = end, following
                     asking = read_asking(words, following, segment.last) if asks else asking
                     embedded, modal, at = None, False, following
                     continue
@@ -258,16 +280,16 @@ def _after_colon(segment: _Segment, words: Sequence[Word], text: str) -> int:
 
 def _may_follow_comma(words: Sequence[Word], first: int, following: int, asking: Asking) -> bool:
     """Whether a clause that only a comma joins may ask on its own: no relative clause, and a whole question before."""
+    if asking.request in MAKING_REQUESTS | TEXT_REQUESTS:
+        return False
     start, word = asking.first, words[following].lower if following < len(words) else ""
     after = words[following + 1].lower if following + 1 < len(words) else ""
     before = words[following - 1]
     if asking.kind == "question" and words[start].lower in ("when", "where", "why"):
         if words[start + 1].lower not in AUXILIARIES:
             return False
-    elif asking.head is None or asking.head > start:
-        said = words[start + 1 : following]
-        if asking.kind == "question" or not any(w.lower not in FUNCTION_WORDS | REQUESTS for w in said):
-            return False
+    elif asking.head is None or (asking.kind == "question" and asking.head > start + 1):
+        return False
     if word in PREPOSITIONS:
         return after in QUESTION_WORDS and following + 2 < len(words) and words[following + 2].lower in NOUNS
     if word in ("which", "whose"):
@@ -277,10 +299,17 @@ def _may_follow_comma(words: Sequence[Word], first: int, following: int, asking:
     return word in QUESTION_WORDS
 
 
+def _after_quotes(text: str, end: int) -> int:
+    """The index after the quotation marks and brackets that close right after a word."""
+    while end < len(text) and text[end] in '`"”»)]':
+        end += 1
+    return end
+
+
 def _is_shared(words: Sequence[Word], first: int, at: int, asking: Asking) -> bool:
     """Whether the clause before word `at` waits for its verb: 'in which room and on which day does ...'."""
     led = asking.kind == "question" and words[asking.first].lower in PREPOSITIONS and asking.head == asking.first + 1
-    return led and not any(word.lower in AUXILIARIES for word in words[first:at])
+    return led and not any(word.lower in AUXILIARIES for word in words[first : min(at, first + 24)])
 
 
 _JOINING = OPENERS - word_set("please kindly so ok okay thanks hello hi hey well")
@@ -289,7 +318,7 @@ _JOINING = OPENERS - word_set("please kindly so ok okay thanks hello hi hey well
 def _tidy(text: str) -> str:
     """A part without the words that joined it to the one before, and with an end."""
     tidy = _SIGN.sub("", text.strip().lstrip(_LEADING))
-    if tidy.startswith("..") or tidy.startswith("…"):
+    if tidy.startswith(("..", "…")):
         tidy = tidy.lstrip(".… ")
     bullet = _BULLET.match(tidy)
     if bullet:

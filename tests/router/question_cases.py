@@ -96,6 +96,83 @@ SPLITS = [
         "What is recursion, and can you show me who maintains the parser?",
         ["What is recursion?", "can you show me who maintains the parser?"],
     ),
+    (
+        "What is the VAT on bread, who leads the Orbit team, and how long is the river Aven?",
+        ["What is the VAT on bread?", "who leads the Orbit team?", "how long is the river Aven?"],
+    ),
+    (
+        "Tell me who leads the Orbit team, how long the Aven is, and what load_rows returns.",
+        ["Tell me who leads the Orbit team.", "how long the Aven is?", "what load_rows returns."],
+    ),
+    (
+        "whats the VAT on bread and whos the leader of the Orbit team",
+        ["whats the VAT on bread?", "whos the leader of the Orbit team?"],
+    ),
+    (
+        "what is the vat on bread also who leads the orbit team",
+        ["what is the vat on bread?", "who leads the orbit team?"],
+    ),
+    (
+        "I have two questions: who leads the Orbit team, and where does Mira Kell live?",
+        ["who leads the Orbit team?", "where does Mira Kell live?"],
+    ),
+    (
+        "About Mira Kell: where does she live, and when does the Harrow Bakery open?",
+        ["About Mira Kell: where does she live?", "when does the Harrow Bakery open?"],
+    ),
+    (
+        "Please answer both: who leads the Orbit team and how long is the Aven?",
+        ["who leads the Orbit team?", "how long is the Aven?"],
+    ),
+    (
+        "Hi! Who leads the Orbit team and how long is the Aven? Thanks!",
+        ["Who leads the Orbit team?", "how long is the Aven?"],
+    ),
+    (
+        "First, who leads the Orbit team? Secondly, how long is the Aven? By the way, where does Mira Kell live?",
+        ["who leads the Orbit team?", "how long is the Aven?", "where does Mira Kell live?"],
+    ),
+    (
+        "Give me the VAT on bread, and while you are at it, tell me where Mira Kell lives.",
+        ["Give me the VAT on bread.", "tell me where Mira Kell lives."],
+    ),
+    (
+        "How long is the Aven? Oh, and who leads the Orbit team?",
+        ["How long is the Aven?", "who leads the Orbit team?"],
+    ),
+    ("Who leads the Orbit team & how long is the Aven?", ["Who leads the Orbit team?", "how long is the Aven?"]),
+    ("Who leads the Orbit team?How long is the Aven?", ["Who leads the Orbit team?", "How long is the Aven?"]),
+    ("Who leads the Orbit team...and how long is the Aven?", ["Who leads the Orbit team?", "how long is the Aven?"]),
+    (
+        "I need the address of Mira Kell and I also need the length of the Aven.",
+        ["I need the address of Mira Kell.", "I also need the length of the Aven."],
+    ),
+    (
+        "Look up the height of Mount Orl and look up the VAT on bread",
+        ["Look up the height of Mount Orl.", "look up the VAT on bread."],
+    ),
+    (
+        "Tell me the net debt of Tidal Foods in Q1 2024 and the job of Mira Kell.",
+        ["Tell me the net debt of Tidal Foods in Q1 2024.", "the job of Mira Kell."],
+    ),
+    (
+        "Give me the formula for the area of a circle and the formula for the volume of a cone.",
+        ["Give me the formula for the area of a circle.", "the formula for the volume of a cone."],
+    ),
+    (
+        "1) revenue of Tidal Foods in Q2 2025\n2) leader of the Orbit team",
+        ["revenue of Tidal Foods in Q2 2025", "leader of the Orbit team"],
+    ),
+    (
+        "Tell me the debt of Tidal Foods in Q2 2025, the leader of the Orbit team and the length of the Aven.",
+        ["Tell me the debt of Tidal Foods in Q2 2025.", "the leader of the Orbit team", "the length of the Aven."],
+    ),
+    ("Can you help me? Who leads the Orbit team? And who runs it?", ["Who leads the Orbit team?", "who runs it?"]),
+    (
+        "I was wondering who leads the Orbit team, and how tall the marsh lily grows.",
+        ["I was wondering who leads the Orbit team.", "how tall the marsh lily grows."],
+    ),
+    ("What is `load_rows` and which module is it in?", ["What is `load_rows`?", "which module is it in?"]),
 ]
 
 WHOLE = [
@@ -129,6 +206,23 @@ WHOLE = [
     "def f(x): return x; print(f(1))",
     "| a | b |\n| - | - |\n| 1 | 2 |",
     "Tell me about Norvane Systems and its founder.",
+    "By the way, who leads the Orbit team?",
+    "While you are at it, where does Mira Kell live?",
+    "Question: how large was the revenue of Tidal Foods in Q3 2024?",
+    "Tell me, how long is the Aven?",
+    "When it rains, what do people do?",
+    "In your opinion, what is the best bread?",
+    "What is the name of the library, where Mira Kell works?",
+    "What is the revenue of Norvane Systems, which is based in Orland?",
+    "Who is the person, who leads the Orbit team?",
+    "In which room and on which day does the Orbit team meet?",
+    "In which room does the Orbit team meet and on which day?",
+    "What is the sum of the area of a circle and the area of a square?",
+    "Explain the difference between the area of a circle and the area of a square.",
+    "Give me the revenue and the headcount of Tidal Foods in Q2 2025.",
+    "Write a poem about who we are, what we do, and where we go.",
+    "How do I do the following?\n- open a file\n- read the lines",
+    "What do these mean:\n- list[float]\n- dict[str, int]",
 ]
 
 _PIECES = st.sampled_from(

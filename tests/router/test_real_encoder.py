@@ -43,6 +43,7 @@ def snapshot(embed: MiniLm) -> RouterSnapshot:
         ),
         ("What was the revenue and net income of Norvane Systems in Q2 2025?", ["finance"]),
         ("Which function loads the raw events, and which module holds that function?", ["coding", "coding"]),
+        ("Which function loads the raw events, and where is it defined?", ["coding", "coding"]),
         ("Where does Jon Reed live, and how tall does the dune thistle grow?", ["reasoning", "generalist"]),
         ("Write me a poem about the sea.", ["generalist"]),
     ],

@@ -44,6 +44,9 @@ def link(question: str) -> list[tuple[str, list[tuple[str, int]]]]:
         ("Compute 12 * 9. Is the result larger than 100?", "Is the result larger than 100?", "the result"),
         ("Compute 12 * 9, then tell me what #1 plus 3 is.", "tell me what #1 plus 3 is.", "#1"),
         ("Which function loads the raw events, and where is it defined?", "where is it defined?", "it"),
+        ("Where does Mira Kell work and when does it open?", "when does it open?", "it"),
+        ("Which team does Mira Kell lead and in which room does it meet?", "in which room does it meet?", "it"),
+        ("Who leads the Orbit team? Where does he or she live?", "Where does he or she live?", "he or she"),
     ],
 )
 def test_a_part_that_speaks_of_what_another_asks_for_refers_to_its_answer(question: str, text: str, words: str) -> None:
@@ -62,6 +65,34 @@ def test_a_part_that_speaks_of_what_another_asks_for_refers_to_its_answer(questi
         ("Who runs the Harrow Bakery, and when does it open?", "when does the Harrow Bakery open?"),
         ("Who is Mira Kell, and what is her job?", "what is the job of Mira Kell?"),
         ("Where does Mira Kell live? And Jon Pike?", "Where does Jon Pike live?"),
+        ("Who leads the Orbit team? How about the Delta team?", "Who leads the Delta team?"),
+        ("How long is the Aven? Oh, and who leads the Orbit team?", "who leads the Orbit team?"),
+        ("What is the job of Mira Kell? Leader of the Orbit team?", "What is the Leader of the Orbit team?"),
+        (
+            "How many employees did Tidal Foods have in Q2 2025, and how many did Arden Motors have?",
+            "how many employees did Arden Motors have in Q2 2025?",
+        ),
+        (
+            "What was the revenue of Norvane Systems in Q1 2025 and what was it in Q2 2025?",
+            "What was the revenue of Norvane Systems in Q2 2025?",
+        ),
+        (
+            "What is the default of sep in parse_row, and the return type of load_rows?",
+            "the return type of load_rows?",
+        ),
+        ("Which function removes rows, and which one saves the totals?", "which function saves the totals?"),
+        (
+            "What was the revenue of Tidal Foods in Q2 2025 and the headcount of Arden Motors?",
+            "What was the headcount of Arden Motors in Q2 2025?",
+        ),
+        (
+            "What was the revenue of Tidal Foods in Q2 2025 and the height of the Orl tower?",
+            "the height of the Orl tower?",
+        ),
+        (
+            "What is the formula for the volume of a cone and what does h mean in it?",
+            "what does h mean in the formula for the volume of a cone?",
+        ),
     ],
 )
 def test_a_part_that_speaks_of_a_name_gets_the_name_and_needs_nothing(question: str, second: str) -> None:
@@ -79,6 +110,11 @@ def test_a_part_that_speaks_of_a_name_gets_the_name_and_needs_nothing(question: 
 )
 def test_a_part_that_leans_on_the_one_before_without_a_name_stays_with_it(question: str) -> None:
     assert link(question) == [(question, [])]
+
+
+def test_a_chain_of_parts_speaks_of_what_the_first_asked_for() -> None:
+    parts = link("What function saves the totals, where is it defined, and what does it return?")
+    assert [references for _, references in parts] == [[], [("it", 1)], [("it", 1)]]
 
 
 def test_a_part_asked_twice_is_asked_once_and_later_parts_refer_to_it() -> None:

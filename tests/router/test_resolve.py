@@ -32,7 +32,7 @@ CONVERSATIONS = [
     ),
     ((REVENUE, "what was its net income?"), "what was the net income of Norvane Systems in Q2 2025?"),
     ((REVENUE, "What is its headcount in Q1 2024?"), "What is the headcount of Norvane Systems in Q1 2024?"),
-    ((REVENUE, "How many employees did that company have?"), "How many employees did Norvane Systems have?"),
+    ((REVENUE, "How many employees did that company have?"), "How many employees did Norvane Systems have in Q2 2025?"),
     (
         ("Who works at the Harrow bakery?", "A: Mira Kell [1].", "Where does she live?"),
         "Where does Mira Kell live?",
@@ -53,6 +53,44 @@ CONVERSATIONS = [
     ),
     (("What was Norvane's revenue in Q2 2025?", "and the net debt?"), "What was Norvane's net debt in Q2 2025?"),
     (("What is the VAT rate?", "And in France?"), "What is the VAT rate in France?"),
+    ((REVENUE, "What was it in Q3 2024?"), "What was the revenue of Norvane Systems in Q3 2024?"),
+    ((REVENUE, "and q3 2024?"), "What was the revenue of Norvane Systems in q3 2024?"),
+    ((REVENUE, "How many employees did they have?"), "How many employees did Norvane Systems have in Q2 2025?"),
+    ((REVENUE, "How many people worked there?"), "How many people worked at Norvane Systems in Q2 2025?"),
+    (
+        (f"{REVENUE} Who leads the Orbit team?", "And in Q3 2024?"),
+        "What was the revenue of Norvane Systems in Q3 2024?",
+    ),
+    (
+        ("what was the revenue of norvane systems in q2 2025", "what about tidal foods?"),
+        "what was the revenue of tidal foods in q2 2025",
+    ),
+    (("who leads the orbit team", "and the delta team?"), "who leads the delta team"),
+    (("How do I compute compound interest?", "And simple interest?"), "How do I compute simple interest?"),
+    (("What is the area of a circle?", "and of a square?"), "What is the area of a square?"),
+    (("How is the area of a circle computed?", "And that of a square?"), "How is the area of a square computed?"),
+    (
+        ("What is the formula for the area of a circle?", "And the volume of a sphere?"),
+        "What is the formula for the volume of a sphere?",
+    ),
+    (("What is the default of limit in load_rows?", "and of sep?"), "What is the default of sep in load_rows?"),
+    (
+        ("What is the formula for the area of a circle?", "A: A = pi * r^2", "what does r mean in it?"),
+        "what does r mean in the formula for the area of a circle?",
+    ),
+    (
+        ("What is the formula for the area of a circle?", "A: A = pi * r^2", "what is r in that formula?"),
+        "what is r in the formula for the area of a circle?",
+    ),
+    (("How high is the Orl tower?", "What is it made of?"), "What is the Orl tower made of?"),
+    (("How high is the Orl tower?", "And the Harrow bridge?"), "How high is the Harrow bridge?"),
+    (
+        ("Where does Mira Kell work?", "A: the Harrow Library [1].", "When does it open?"),
+        "When does the Harrow Library open?",
+    ),
+    (("Where does Mira Kell live?", "A: Harrow [1].", "What can I see there?"), "What can I see in Harrow?"),
+    (("When does the Harrow Bakery open?", "which day is it closed?"), "which day is the Harrow Bakery closed?"),
+    (("I am in Orland. Where is the museum?", "When does it open?"), "When does the museum open?"),
 ]
 
 ALONE = [
@@ -64,6 +102,9 @@ ALONE = [
     (REVENUE, "When was Tidal Foods founded and who runs it?"),
     (REVENUE, "Is there a museum in Harrow?"),
     (REVENUE, "Translate `its income` into French."),
+    (REVENUE, "and the quarter before?"),
+    (REVENUE, "Hm, and who leads the Orbit team?"),
+    (REVENUE, "What day is it?"),
 ]
 
 

@@ -68,6 +68,11 @@ def test_whatever_the_text_parts_are_some_at_most_the_limit_and_made_of_its_word
         "a.b",
         "what when ",
         "; ",
+        "in which room and ",
+        "tell me the a of b and the c of d and ",
+        ", how ",
+        "a?B ",
+        "by the way ",
         "😀",
     ],
 )
