@@ -111,7 +111,7 @@ def answer_cases(model: torch.nn.Module, cases: Sequence[Case], tokenizer: PreTr
         given = tokenizer(
             [cases[index].prompt for index in chosen], return_tensors="pt", padding=True, add_special_tokens=False
         )
-        output = model.generate(  # type: ignore[operator]
+        output = model.generate(
             input_ids=given["input_ids"],
             attention_mask=given["attention_mask"],
             max_new_tokens=48,

@@ -22,6 +22,7 @@ import torch.multiprocessing as mp
 from rich.console import Console
 from torch import nn
 from torch.nn import functional
+from transformers import PreTrainedTokenizerFast
 
 from experts.pocket.batches import Batch, Difficulty, collate, draw_batches, encode_exercise
 from experts.pocket.export import ADAPTER_DOMAINS, WEIGHTS, add_adapter, export_adapter, export_base, load_base
@@ -115,10 +116,10 @@ def measure_exact(model: nn.Module, head: nn.Module, batches: list[Batch]) -> fl
     return right / max(total, 1)
 
 
-def _draw_held_out(tokenizer: object, domain: str, exercises: int = 16) -> list[Batch]:
+def _draw_held_out(tokenizer: PreTrainedTokenizerFast, domain: str, exercises: int = 16) -> list[Batch]:
     rng = random.Random(f"held out {domain}")  # noqa: S311
     drawn = [draw_exercise(domain, rng, held_out=True) for _ in range(exercises)]
-    encoded = [encode_exercise(one, tokenizer) for one in drawn if one.asked]  # type: ignore[arg-type]
+    encoded = [encode_exercise(one, tokenizer) for one in drawn if one.asked]
     encoded.sort(key=lambda one: len(one.ids))
     return [collate(encoded[start : start + 8]) for start in range(0, len(encoded), 8)]
 
