@@ -27,6 +27,8 @@ def plan_engine_arguments(engine: Engine, accelerator_type: str | None = None) -
         "max_num_seqs": engine.max_num_seqs,
         "dtype": engine.dtype,
         "enable_prefix_caching": True,
+        # A small model that may write white space anywhere in JSON writes it until its tokens are used up.
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
     }
     if engine.quantization != "none":
         engine_kwargs["quantization"] = engine.quantization

@@ -349,7 +349,9 @@ def _observe_engine_error(error: Any, request: ExpertRequest) -> Failed:
         message = _not_served(request.domain, request.variant)
         return Failed(Failure("expert_unavailable", message, retryable=True))
     if 400 <= status < 500:
-        return Failed(Failure("invalid_request", error.message, retryable=False), status=status, param=error.param)
+        # "input_tokens" is vLLM's word for a prompt over the context length; the caller knows no such field.
+        param = None if error.param == "input_tokens" else error.param
+        return Failed(Failure("invalid_request", error.message, retryable=False), status=status, param=param)
     return Failed(Failure("engine_error", error.message, retryable=True))
 
 

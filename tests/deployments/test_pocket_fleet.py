@@ -133,26 +133,29 @@ def test_metrics_count_what_was_asked(pocket: RunningFleet, client: openai.OpenA
 
 
 async def test_a_client_that_leaves_stops_the_generation(pocket: RunningFleet) -> None:
-    # Tokens that no answer has keep the engine from ending by itself.
-    body = {"model": "guildhall/generalist", "prompt": "The", "max_tokens": 900, "stream": True, "temperature": 2.0}
+    # A schema that asks for 300 items keeps the engine from ending by itself.
+    schema = {"type": "array", "items": {"enum": ["yes", "no"]}, "minItems": 300}
+    body = {
+        "model": "guildhall/generalist",
+        "messages": [{"role": "user", "content": "List them."}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "items", "schema": schema}},
+        "max_tokens": 700,
+    }
     async with httpx.AsyncClient(base_url=pocket.url, timeout=60) as http:
-        started = time.monotonic()
-        longest = 0.0
-        for seed in range(6):
-            began = time.monotonic()
-            await http.post("/v1/completions", json={**body, "stream": False, "seed": seed})
-            longest = max(longest, time.monotonic() - began)
-        assert longest > 2, f"six whole answers took {time.monotonic() - started:.1f} s: too short to be left half way"
-        for seed in range(6):
-            async with http.stream("POST", "/v1/completions", json={**body, "seed": seed}) as response:
+        began = time.monotonic()
+        whole = await http.post("/v1/chat/completions", json=body)
+        took = time.monotonic() - began
+        assert whole.json()["usage"]["completion_tokens"] == 700
+        for _ in range(4):
+            async with http.stream("POST", "/v1/chat/completions", json={**body, "stream": True}) as response:
                 await anext(response.aiter_bytes())
         left = time.monotonic()
         running = 1
-        while running and time.monotonic() - left < longest / 2:
+        while running and time.monotonic() - left < took / 2:
             fleet = (await http.get("/v1/fleet")).json()
             running = max(domain["running"] for domain in fleet["domains"])
             await asyncio.sleep(0.05)
-    assert running == 0, f"still running {longest / 2:.1f} s after every client left"
+    assert running == 0, f"still running {took / 2:.1f} s after every client left; a whole answer takes {took:.1f} s"
 
 
 def test_the_command_line_asks_explains_and_reports(pocket: RunningFleet) -> None:
