@@ -70,7 +70,10 @@ class Engine(Settings):
         default=1, gt=0, le=1, description="Share of a GPU that each of the engine's workers takes; device: gpu only."
     )
     tensor_parallel: int = Field(default=1, ge=1, le=64, description="GPUs over which the weights are split.")
-    node_type: str | None = Field(default=None, description="Node type (a key of `nodes`) that the engine must run on.")
+    node_type: str | None = Field(
+        default=None,
+        description="Node type (a key of `nodes`) that the engine is planned on; its `gpu_type` is required of a node.",
+    )
     replicas: Replicas = Field(default_factory=lambda: Replicas(), description="How many copies run.")
 
 
