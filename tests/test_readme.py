@@ -56,7 +56,7 @@ def test_every_command_of_the_readme_works(environment: dict[str, str]) -> None:
                     check=False,
                 )
                 assert done.returncode == 0, done.stderr
-                assert "52.6 million euros" in done.stdout
+                assert "412.5 million euros" in done.stdout
                 assert "norvane_systems.md#q2-2025-results" in done.stdout
             done = run(STAYS_UP.get(command, command), environment)
             assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"

@@ -31,7 +31,7 @@ from experts.pocket.tasks import DOMAINS, draw_exercise
 from experts.pocket.vocabulary import load_tokenizer
 from experts.prompt import REFUSAL, TitledText, render_messages
 
-_QUESTIONS = 400
+_QUESTIONS = 300
 _BATCH = 32
 _CONSOLE = Console(highlight=False, markup=False)
 
@@ -210,10 +210,16 @@ def main() -> None:
             "machine": describe_machine(),
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - started, 1),
-            "domains": results,
+            "domains": {**_load_measured(given.json, given.only), **results},
         }
         given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps(document, indent=2) + "\n")
+
+
+def _load_measured(path: Path, fresh: Sequence[str]) -> dict[str, object]:
+    """What the file already holds about domains that are not measured this time."""
+    known = json.loads(path.read_text())["domains"] if path.exists() else {}
+    return {domain: result for domain, result in known.items() if domain not in fresh}
 
 
 def _show_wrong(cases: Sequence[Case], answers: Sequence[str], count: int) -> None:

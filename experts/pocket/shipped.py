@@ -56,7 +56,7 @@ prune_archive|archive|deletes|the stale files|of the archive folder|int|days=30
 
 
 def list_finance() -> list[Record]:
-    """Four quarters of eight companies, each quarter near the one before."""
+    """Four quarters of eight companies, each quarter within a fifth of the one before."""
     rng = random.Random(2025)  # noqa: S311
     records = []
     for index, company in enumerate(COMPANIES):
@@ -64,11 +64,11 @@ def list_finance() -> list[Record]:
         second = ("net income", "operating profit", "free cash flow", "order backlog")[index % 4]
         revenue, margin, staff = rng.uniform(120, 900), rng.uniform(7, 22), rng.randint(900, 24000)
         for number, period in enumerate(QUARTERS):
-            revenue = 371.0 + 11 * number if index == 0 else revenue * rng.uniform(0.96, 1.08)
-            margin += rng.uniform(-1, 1)
+            revenue *= rng.uniform(0.85, 1.2)
+            margin += rng.uniform(-3, 3)
             staff = round(staff * rng.uniform(0.98, 1.04))
-            if (company, period) == ("Norvane Systems", "Q2 2025"):
-                revenue = 412.5
+            if company == "Norvane Systems":
+                revenue = (318.6, 347.2, 380.9, 412.5)[number]
             other = revenue * (
                 rng.uniform(1.2, 1.6) if second == "order backlog" else margin * rng.uniform(0.006, 0.009)
             )
@@ -171,7 +171,7 @@ def list_fleet() -> list[Record]:
     fleet = {"engine": "one shared base", "purpose": "answers from passages", "training": "from scratch"}
     knows = (
         ("finance", "quarterly reports", "eight", "companies"),
-        ("math", "formulas with worked examples", "thirty-five", "formulas"),
+        ("math", "formulas with worked examples", "eight", "topics"),
         ("coding", "the tidemark pipeline", "seven", "modules"),
         ("reasoning", "people, places and schedules", "ten", "people"),
     )

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ TWO_DOMAINS = (
     "What was the revenue of Norvane Systems in Q2 2025, and which function of the pipeline loads the raw events?"
 )
 QUESTIONS = ROOT / "experts/pocket/corpora/questions.jsonl"
+NORVANE = ROOT / "experts/pocket/corpora/finance/norvane_systems.md"
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +86,9 @@ def test_a_later_turn_is_resolved_from_the_turns_before(client: openai.OpenAI) -
     )
     (part,) = answer.guildhall["plan"]["sub_queries"]  # type: ignore[attr-defined]
     assert "Norvane Systems" in part["text"]
-    assert "52.6 million euros" in (answer.choices[0].message.content or "")
+    found = re.search(r"Q2 2025 was .*? The net income was ([\d.]+ million euros)", NORVANE.read_text())
+    assert found
+    assert found[1] in (answer.choices[0].message.content or "")
 
 
 def test_json_schema_is_kept_by_one_expert(client: openai.OpenAI) -> None:
@@ -176,9 +181,7 @@ def test_up_changes_only_what_the_file_changed_and_says_so(
 ) -> None:
     before = read_fleet(pocket.file)
     replicas = {state["replica"] for domain in pocket.get("/v1/fleet")["domains"] for state in domain["replica_states"]}
-    (tmp_path / "tides.md").write_text(
-        "# Tides\n\n## Harbour\n\nThe revenue of Brine Harbour in Q1 2024 was 9.5 million euros.\n"
-    )
+    shutil.copy(NORVANE, tmp_path)
     adapter = before["domains"]["finance"]["variants"]["adapter"]
     grown = {
         **before,
@@ -186,7 +189,7 @@ def test_up_changes_only_what_the_file_changed_and_says_so(
             **before["domains"],
             "tides": {
                 "description": "Takings of harbours at high and at low tide.",
-                "examples": ["What did Brine Harbour take in?"],
+                "examples": ["What did the harbour take in?"],
                 "variants": {"adapter": dict(adapter)},
                 "index": {"corpus": str(tmp_path)},
             },
@@ -198,8 +201,9 @@ def test_up_changes_only_what_the_file_changed_and_says_so(
     assert "pocket: in place" in said.stdout + said.stderr
     assert "gateway: in place" in said.stdout + said.stderr
     try:
-        answer = ask(client, "What was the revenue of Brine Harbour in Q1 2024?", model="guildhall/tides")
-        assert [citation["source"] for citation in answer.guildhall["citations"]] == ["tides.md#harbour"]
+        answer = ask(client, "What was the revenue of Norvane Systems in Q2 2025?", model="guildhall/tides")
+        (citation,) = answer.guildhall["citations"]
+        assert (citation["domain"], citation["source"]) == ("tides", "norvane_systems.md#q2-2025-results")
         fleet = pocket.get("/v1/fleet")
         assert {state["replica"] for domain in fleet["domains"] for state in domain["replica_states"]} == replicas
     finally:

@@ -240,8 +240,13 @@ def draw_function(rng: random.Random, held_out: bool, taken: set[str]) -> tuple[
     while True:
         verb = rng.choice(VERBS)
         adjective, noun = rng.choice(ADJECTIVES), rng.choice(NOUNS)
-        if rng.random() < 0.12:
+        if rng.random() < 0.15:
             adjective = draw_name(rng, held_out).lower()
+        if rng.random() < 0.15:
+            noun = draw_name(rng, held_out).lower() + "s"
+        if rng.random() < 0.15:
+            word = draw_name(rng, held_out).lower()
+            verb = (word, word + "s", word + "ing")
         name_verb = verb[0] if rng.random() < 0.8 else rng.choice(VERBS)[0]
         shape = rng.random()
         if shape < 0.55:
@@ -262,10 +267,40 @@ def draw_function(rng: random.Random, held_out: bool, taken: set[str]) -> tuple[
         return name, verb, thing, rng.choice(TAILS)
 
 
+def draw_word(rng: random.Random) -> str:
+    """A small word, known or invented."""
+    known = rng.choice((*NOUNS, *ADJECTIVES, *STEMS, *(verb[0] for verb in VERBS)))
+    return known if rng.random() < 0.5 else draw_name(rng, held_out=False).lower()
+
+
+def draw_stem(rng: random.Random) -> str:
+    """The name of a module."""
+    return rng.choice(STEMS) if rng.random() < 0.3 else draw_word(rng)
+
+
+def draw_type(rng: random.Random) -> str:
+    """A return type, half of the time around a made-up one."""
+    if rng.random() < 0.5:
+        return rng.choice(RETURNS)
+    word = draw_word(rng)
+    inner = rng.choice((word.capitalize(), word))
+    return rng.choice(("{}", "list[{}]", "dict[str, {}]", "set[{}]", "tuple[{}, int]")).format(inner)
+
+
+def draw_parameter(rng: random.Random) -> str:
+    """A parameter and its default, as `name=default`."""
+    if rng.random() < 0.4:
+        return rng.choice(PARAMETERS)
+    number = rng.choice((rng.randint(0, 99), rng.randint(100, 5000), rng.randint(1, 99) / 10))
+    text = rng.choice((draw_word(rng), "." + draw_word(rng)[:4], rng.choice((",", ";", "utf-8", "ascii"))))
+    name = rng.choice(PARAMETERS).split("=")[0] if rng.random() < 0.5 else draw_word(rng)
+    return f"{name}={number}" if rng.random() < 0.5 else f'{name}="{text}"'
+
+
 def draw_scene(rng: random.Random, held_out: bool) -> list[Record]:
     """Sibling functions of one or two modules, as documentation or source, sometimes the same function as both."""
     package = draw_name(rng, held_out).lower()
-    stems = rng.sample(STEMS, 2)
+    stems = [draw_stem(rng) for _ in range(2)]
     taken: set[str] = set()
     records: list[Record] = []
     docs_title = rng.choice(
@@ -274,8 +309,8 @@ def draw_scene(rng: random.Random, held_out: bool) -> list[Record]:
     for _ in range(5):
         function, verb, thing, tail = draw_function(rng, held_out, taken)
         stem = rng.choice(stems)
-        returns = rng.choice(RETURNS)
-        chosen = rng.sample(PARAMETERS, rng.choice((0, 1, 1, 2)))
+        returns = draw_type(rng)
+        chosen = [draw_parameter(rng) for _ in range(rng.choice((0, 1, 1, 2)))]
         parameters = dict(pair.split("=", 1) for pair in chosen)
         verbs = [(verb[0], verb[1], verb[2])] * 3
         synonym = SYNONYMS.get(verb[0])

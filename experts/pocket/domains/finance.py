@@ -66,14 +66,16 @@ PHRASINGS = {
 }
 
 
-def draw_value(metric: str, currency: str, rng: random.Random) -> str:
-    """A plausible value of a metric, with its unit."""
+def draw_value(metric: str, currency: str, rng: random.Random, near: float | None = None) -> str:
+    """A plausible value of a metric, with its unit; `near` is a size to stay within a tenth of."""
     if metric == HEADCOUNT:
-        count = rng.randint(120, 48000)
-        return f"{count:,} employees"
+        size = (near or rng.uniform(0.1, 40)) * rng.uniform(0.93, 1.07)
+        return f"{round(size * 1000):,} employees"
     if metric in PERCENT_METRICS:
-        return f"{rng.randint(1, 48)}.{rng.randint(0, 9)} percent"
-    return f"{rng.choice((rng.randint(2, 99), rng.randint(100, 999)))}.{rng.randint(0, 9)} {currency}"
+        size = min(60.0, near * rng.uniform(0.9, 1.1)) if near else rng.uniform(1, 48)
+        return f"{size:.1f} percent"
+    size = near * rng.uniform(0.93, 1.07) if near else rng.choice((rng.uniform(2, 99), rng.uniform(100, 999)))
+    return f"{size:.1f} {currency}"
 
 
 def state_metrics(company: str, period: str, values: dict[str, str], form: int) -> str:
@@ -131,19 +133,33 @@ def draw_scene(rng: random.Random, held_out: bool) -> list[Record]:
     companies = [f"{name} {suffix}" for name, suffix in zip(draw_names(rng, held_out, 3), suffixes, strict=True)]
     year = rng.randint(2019, 2029)
     periods = [f"Q{quarter} {year + shift}" for quarter in (1, 2, 3, 4) for shift in (0, 1)]
-    periods = rng.sample(periods, 3)
+    periods = rng.sample(periods, 4)
     metrics = rng.sample([*MONEY_METRICS, *PERCENT_METRICS, HEADCOUNT, HEADCOUNT], 5)
     if rng.random() < 0.5:
         metrics[0] = "revenue"
     metrics = list(dict.fromkeys(metrics))
     pairs = [(companies[0], periods[0]), (companies[0], periods[1]), (companies[1], periods[0])]
     pairs += rng.sample([(companies[0], periods[2]), (companies[1], periods[1]), (companies[2], periods[0])], 3)
+    if rng.random() < 0.5:
+        pairs = [(companies[0], period) for period in periods] + [
+            (companies[1], periods[0]),
+            (companies[2], periods[1]),
+        ]
     title = rng.choice(TITLES)
+    # Most scenes keep a company's numbers close to each other from quarter to quarter, as real ones are.
+    steady = rng.random() < 0.6
+    sizes = {(company, metric): rng.uniform(2, 60) for company in companies for metric in metrics}
+    currencies = {company: rng.choice(_MONEY.split("|")) for company in companies}
+
+    def scale(company: str, metric: str) -> float | None:
+        size = sizes[company, metric]
+        return None if not steady else size * 12 if metric in MONEY_METRICS else size
+
     records = []
     for company, period in pairs:
-        currency = rng.choice(_MONEY.split("|"))
+        currency = currencies[company] if steady else rng.choice(_MONEY.split("|"))
         stated = rng.sample(metrics, min(len(metrics) - 1, rng.choice((2, 3, 3, 4))))
-        values = {metric: draw_value(metric, currency, rng) for metric in stated}
+        values = {metric: draw_value(metric, currency, rng, scale(company, metric)) for metric in stated}
         absent = [metric for metric in metrics if metric not in stated]
         form = rng.randrange(FORMS)
         records.append(

@@ -229,16 +229,27 @@ def article(noun: str) -> str:
 
 def draw_record(topic: str, quantity: str, rng: random.Random) -> Record:
     """A random formula with meanings and a worked example for a quantity."""
-    letters = rng.sample("abcdhkmnpqrstuvwxyz", 3)
+    letters = rng.sample("abcdhkmnpqrstuvwxyzBDPRHNQ", 3)
     left = rng.choice("ACDEFGIKLMPQRSTVWYx")
     count = rng.choice((1, 2, 2, 3))
     variables = letters[:count]
     if count > 1 and rng.random() < 0.3:
         variables[:2] = [f"{letters[0]}1", f"{letters[0]}2"]
     formula = draw_formula(variables, left, rng)
-    meanings = {v: f"the {m}" for v, m in zip(variables, rng.sample(MEANINGS, count), strict=True)}
+    meanings = {v: f"the {m}" for v, m in zip(variables, draw_meanings(count, rng), strict=True)}
     inputs = {v: draw_number(rng) for v in variables}
     return write_record(topic, quantity, formula, meanings, inputs, draw_number(rng), rng.randrange(4))
+
+
+def draw_meanings(count: int, rng: random.Random) -> list[str]:
+    """What variables stand for: usual meanings, and made-up ones that can only be copied."""
+    meanings = rng.sample(MEANINGS, count)
+    for index in range(count):
+        if rng.random() < 0.5:
+            pair = rng.choice((*MEASURES, *SHAPES)), rng.choice((*MEASURES, *SHAPES, *LAWS))
+            word = draw_name(rng, held_out=False).lower()
+            meanings[index] = rng.choice((f"{pair[0]} {pair[1]}", f"{word} {pair[1]}", f"{pair[0]} in {word}s"))
+    return meanings
 
 
 def draw_number(rng: random.Random) -> str:

@@ -244,8 +244,14 @@ def draw_scene(rng: random.Random, held_out: bool) -> list[Record]:
     places = [f"the {names[6]} {kinds[0]}", f"the {second} {kinds[1]}", f"the {names[8]} {kinds[2]}"]
     towns = names[9:12]
 
+    # Times of one scene often share their hour, so that a time has to be copied to its end.
+    hour = f"{rng.randint(6, 21)}:" if rng.random() < 0.5 else ""
+
+    def time() -> str:
+        return hour + rng.choice(("00", "15", "30", "45")) if hour and rng.random() < 0.7 else draw_time(rng)
+
     def slot() -> str:
-        return f"{draw_time(rng)} on {rng.choice(DAYS)}"
+        return f"{time()} on {rng.choice(DAYS)}"
 
     def address() -> str:
         street = rng.choice(names[12:])
