@@ -388,5 +388,5 @@ def test_plan_logical_cpus_has_room_for_every_replica_and_never_less_than_the_ma
         generalist="d",
         nodes={"n": NodeType(cpus=4, memory_gib=8)},
     )
-    assert plan_logical_cpus(fleet, 2) == 7 + 1 + 2
+    assert plan_logical_cpus(fleet, 2) == 4 + 1 + 2
     assert plan_logical_cpus(fleet, 64) == 64
