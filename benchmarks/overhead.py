@@ -34,7 +34,7 @@ from experts.fleet import Domain, Engine, Fleet, Gateway, NodeType, Variant
 ARCHITECTURE = Path(__file__).parents[1] / "experts/pocket/weights/base"
 PORT = 8431
 START_TIMEOUT_S = 300
-ROUNDS = 8
+ROUNDS = 16
 LATENCY_REQUESTS = 12
 LATENCY_TOKENS = 32
 STREAMS = 16
