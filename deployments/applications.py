@@ -1,7 +1,7 @@
 """Builds the Ray Serve applications of a fleet: one per engine, and the gateway's.
 
 A domain with an engine of its own is thereby an application of its own. Domains that are LoRA adapters on one engine
-share its application: they come, change and go by its `user_config`, in place (docs/decisions/0002).
+share its application: they come, change and go by its `user_config`, in place (docs/decisions/0001).
 """
 
 from collections.abc import Mapping

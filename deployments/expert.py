@@ -22,6 +22,7 @@ from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 from vllm.entrypoints.serve.lora.protocol import UnloadLoRAAdapterRequest
 
+from deployments.applications import EXPERT_DEPLOYMENT
 from deployments.engine_arguments import plan_engine_arguments
 from deployments.expert_call import (
     ExpertEvent,
@@ -377,5 +378,5 @@ def bind_expert(name: str, engine: Engine, gpu_type: str | None) -> serve.Applic
             "graceful_shutdown_timeout_s": 20,
         },
     )
-    options = ExpertServer.get_deployment_options(llm_config) | {"name": "Expert"}
+    options = ExpertServer.get_deployment_options(llm_config) | {"name": EXPERT_DEPLOYMENT}
     return serve.deployment(ExpertServer, **options).bind(llm_config=llm_config)

@@ -11,6 +11,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError, RayServeException
 from ray.serve.handle import DeploymentHandle
 
+from deployments.applications import EXPERT_DEPLOYMENT
 from deployments.expert_call import ExpertEvent, ExpertRequest, Failed, ReplicaState
 from deployments.logs import log_event
 from experts.errors import ExpertUnavailable, Overloaded
@@ -33,7 +34,7 @@ class ServeExperts:
 
     def _handle(self, engine: str) -> DeploymentHandle:
         if engine not in self._handles:
-            self._handles[engine] = serve.get_deployment_handle("Expert", engine, _check_exists=False)
+            self._handles[engine] = serve.get_deployment_handle(EXPERT_DEPLOYMENT, engine, _check_exists=False)
         return self._handles[engine]
 
     async def answer(self, request: ExpertRequest) -> AsyncIterator[ExpertEvent]:
