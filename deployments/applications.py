@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from deployments.engine_arguments import plan_engine_arguments
 from experts.fleet import Engine, Fleet
 
 if TYPE_CHECKING:
@@ -108,12 +109,34 @@ def _expert_user_config(fleet: Fleet, engine: str, indexes: Mapping[str, IndexLo
     return {"fleet": fleet.name, "domains": domains}
 
 
-def build_expert(args: dict[str, Any]) -> "serve.Application":
-    """The application of one engine; Ray Serve calls it with the `args` of `plan_serve_config`."""
-    # Imported here because it takes vLLM along, which the gateway and the command line do without.
-    from deployments.expert import bind_expert
+class _ExpertServer:
+    """Stands for `deployments.expert.ExpertServer` where applications are built: only replicas import it, by path.
 
-    return bind_expert(args["name"], Engine.model_validate(args["engine"]), args["gpu_type"])
+    It takes vLLM along, 10 s of imports on two cores that a replica must spend anyway and the builder need not.
+    """
+
+
+def build_expert(args: dict[str, Any]) -> "serve.Application":
+    """The application of one engine; Ray Serve calls it with the `args` of `plan_serve_config`.
+
+    How many replicas and requests it may have, the Serve config says.
+    """
+    from ray import serve
+
+    engine, gpu_type = Engine.model_validate(args["engine"]), args["gpu_type"]
+    arguments = plan_engine_arguments(engine, gpu_type)
+    deployment = serve.deployment(
+        _ExpertServer,
+        name=EXPERT_DEPLOYMENT,
+        # The replica itself computes nothing; its engine's workers are what the bundles are for.
+        ray_actor_options={"num_cpus": 0, "runtime_env": {"env_vars": arguments.env_vars}},
+        placement_group_bundles=arguments.placement_bundles,
+        # One node for all workers of a replica: the index actor beside it is the node's.
+        placement_group_strategy="STRICT_PACK",
+        health_check_period_s=5,
+        graceful_shutdown_timeout_s=20,
+    ).options(func_or_class="deployments.expert:ExpertServer")
+    return deployment.bind(args["name"], engine, gpu_type)
 
 
 def build_gateway(_args: dict[str, Any]) -> "serve.Application":

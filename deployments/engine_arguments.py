@@ -18,6 +18,13 @@ class EngineArguments:
     accelerator_kind: str
     accelerator_type: str | None
     bundle_per_worker: dict[str, float]
+    workers: int = 1
+
+    @property
+    def placement_bundles(self) -> list[dict[str, float]]:
+        """What one replica reserves: a bundle per worker, on a GPU of the type that is asked for."""
+        kind = {f"accelerator_type:{self.accelerator_type}": 0.001} if self.accelerator_type else {}
+        return [self.bundle_per_worker | kind for _ in range(self.workers)]
 
 
 def plan_engine_arguments(engine: Engine, accelerator_type: str | None = None) -> EngineArguments:
@@ -44,7 +51,7 @@ def plan_engine_arguments(engine: Engine, accelerator_type: str | None = None) -
         engine_kwargs["tensor_parallel_size"] = engine.tensor_parallel
         engine_kwargs["gpu_memory_utilization"] = round(GPU_MEMORY_SHARE * engine.gpus, 4)
         bundle = {"GPU": engine.gpus, "CPU": engine.cpus / engine.tensor_parallel}
-        return EngineArguments(engine_kwargs, env_vars, "gpu", accelerator_type, bundle)
+        return EngineArguments(engine_kwargs, env_vars, "gpu", accelerator_type, bundle, engine.tensor_parallel)
     # Compiling takes minutes on a CPU and gains little for small models.
     engine_kwargs["enforce_eager"] = True
     engine_kwargs["kv_cache_memory_bytes"] = int(engine.kv_cache_gib * 2**30)

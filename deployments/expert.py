@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -22,7 +22,6 @@ from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import ChatCompletionRequest, CompletionRequest
 from vllm.entrypoints.serve.lora.protocol import UnloadLoRAAdapterRequest
 
-from deployments.applications import EXPERT_DEPLOYMENT
 from deployments.engine_arguments import plan_engine_arguments
 from deployments.expert_call import (
     ExpertEvent,
@@ -41,9 +40,12 @@ from experts.prompt import Message, render_messages
 from retrieval.passage import SearchResult
 from router.question import Citation, Failure, Usage
 
-# A streamed item pays Serve's way (about 2 ms on 2 cores), so text is gathered between items; Ray's own default is
-# 50 ms. The first item goes out at once.
+# A streamed item pays Serve's way (about 2 ms of processor time from replica to client), so text is gathered between
+# items; Ray's own default is 50 ms. With many streams the interval grows, so that sending takes a third of a core at
+# most, up to what a reader still sees as flowing. The first item goes out at once.
 GATHER_S = 0.05
+GATHER_PER_STREAM_S = 0.006
+GATHER_MAX_S = 0.2
 MARKS = re.compile(r"\[(\d{1,4}(?: ?, ?\d{1,4}){0,15})\]")
 
 
@@ -66,7 +68,9 @@ class _ServedDomain:
 class ExpertServer(LLMServer):
     """Ray's LLM server that also knows the domains of its engine: their adapters and their indexes on its node."""
 
-    async def __init__(self, llm_config: LLMConfig) -> None:  # type: ignore[misc]  # Ray Serve awaits it
+    async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
+        self, name: str, engine: Engine, gpu_type: str | None
+    ) -> None:
         self._domains: dict[str, _ServedDomain] = {}
         self._problems: dict[str, str] = {}
         self._configuring = asyncio.Lock()
@@ -74,7 +78,7 @@ class ExpertServer(LLMServer):
         self._requests: Counter[str] = Counter()
         self._completion_tokens: Counter[str] = Counter()
         self._started_at = time.monotonic()
-        await super().__init__(llm_config)
+        await super().__init__(_plan_llm_config(name, engine, gpu_type))
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Bring adapters and indexes to what `plan_serve_config` wrote; what did not change is left alone."""
@@ -148,11 +152,14 @@ class ExpertServer(LLMServer):
         self._running += 1
         self._requests[request.domain] += 1
         try:
-            async with aclosing(_gather(self._answer(request), GATHER_S)) as gathered:
+            async with aclosing(_gather(self._answer(request), self._choose_interval)) as gathered:
                 async for events in gathered:
                     yield events
         finally:
             self._running -= 1
+
+    def _choose_interval(self) -> float:
+        return min(max(GATHER_S, GATHER_PER_STREAM_S * self._running), GATHER_MAX_S)
 
     async def _answer(self, request: ExpertRequest) -> AsyncGenerator[ExpertEvent, None]:
         started = time.perf_counter()
@@ -242,7 +249,7 @@ class ExpertServer(LLMServer):
 
 
 async def _gather(
-    events: AsyncGenerator[ExpertEvent, None], interval_s: float
+    events: AsyncGenerator[ExpertEvent, None], choose_interval: Callable[[], float]
 ) -> AsyncGenerator[list[ExpertEvent], None]:
     """Items of all events that came within an interval; the first text goes out at once, so does the end.
 
@@ -272,7 +279,7 @@ async def _gather(
                 reading.result()
                 return
             if any(isinstance(event, TextDelta) for event in batch):
-                await asyncio.wait((reading,), timeout=interval_s)
+                await asyncio.wait((reading,), timeout=choose_interval())
     finally:
         if not reading.done():
             reading.cancel()
@@ -358,25 +365,17 @@ def _observe_engine_error(error: Any, request: ExpertRequest) -> Failed:
     return Failed(Failure("engine_error", error.message, retryable=True))
 
 
-def bind_expert(name: str, engine: Engine, gpu_type: str | None) -> serve.Application:
-    """The Serve application of one engine; how many replicas and requests it may have, the Serve config says."""
+def _plan_llm_config(name: str, engine: Engine, gpu_type: str | None) -> LLMConfig:
     arguments = plan_engine_arguments(engine, gpu_type)
     callback = {"callback_config": {"callback_class": SkipDownload}} if is_path(engine.model) else {}
-    llm_config = LLMConfig(
+    return LLMConfig(
         model_loading_config={"model_id": name, "model_source": engine.model},
         engine_kwargs=arguments.engine_kwargs,
         accelerator_type=arguments.accelerator_type,
         accelerator_config={"kind": arguments.accelerator_kind},
-        # One node for all workers of a replica: the index actor beside it is the node's.
+        # What `deployments.applications` has reserved; Ray sets the workers' share of a GPU by it.
         placement_group_config={"bundle_per_worker": arguments.bundle_per_worker, "strategy": "STRICT_PACK"},
         runtime_env={"env_vars": arguments.env_vars},
         log_engine_metrics=False,
         **callback,
-        deployment_config={
-            "ray_actor_options": {"num_cpus": 0},
-            "health_check_period_s": 5,
-            "graceful_shutdown_timeout_s": 20,
-        },
     )
-    options = ExpertServer.get_deployment_options(llm_config) | {"name": EXPERT_DEPLOYMENT}
-    return serve.deployment(ExpertServer, **options).bind(llm_config=llm_config)

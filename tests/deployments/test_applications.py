@@ -1,5 +1,7 @@
 """A fleet as a Ray Serve config: what restarts stands in `args`, what changes in place in `user_config`."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -101,3 +103,14 @@ def test_a_changed_engine_restarts_only_its_own_application(change: dict[str, An
     before, after = plan_serve_config(fleet, INDEXES), plan_serve_config(make_fleet(engines=engines), INDEXES)
     assert application(before, "shared") == application(after, "shared")
     assert application(before, "own")["args"] != application(after, "own")["args"]
+
+
+def test_building_an_experts_application_takes_no_vllm_along() -> None:
+    program = (
+        "import sys; from deployments.applications import build_expert; from experts.fleet import Engine; "
+        "app = build_expert({'name': 'own', 'gpu_type': None, 'engine': Engine(model='/m', cpus=2).model_dump()}); "
+        "own = app._bound_deployment; print(own.func_or_class, own.name, own._replica_config.placement_group_bundles, "
+        "sorted({'vllm', 'torch'} & set(sys.modules)))"
+    )
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert printed.stdout.strip() == "deployments.expert:ExpertServer Expert [{'CPU': 2.0}] []"

@@ -61,3 +61,12 @@ def test_every_argument_is_one_that_vllm_knows() -> None:
             {"model": "m", "device": device, "max_adapters": 1, "quantization": "fp8", "tensor_parallel": 2}
         )
         assert set(plan_engine_arguments(engine).engine_kwargs) <= known
+
+
+def test_a_replica_reserves_a_bundle_per_worker_on_the_gpu_it_needs() -> None:
+    engine = Engine(model="m", device="gpu", gpus=0.5, cpus=4, tensor_parallel=2)
+    assert plan_engine_arguments(engine, "H100").placement_bundles == [
+        {"GPU": 0.5, "CPU": 2, "accelerator_type:H100": 0.001},
+        {"GPU": 0.5, "CPU": 2, "accelerator_type:H100": 0.001},
+    ]
+    assert plan_engine_arguments(Engine(model="m", cpus=2)).placement_bundles == [{"CPU": 2}]
