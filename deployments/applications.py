@@ -135,7 +135,7 @@ def build_expert(args: dict[str, Any]) -> "serve.Application":
         placement_group_strategy="STRICT_PACK",
         health_check_period_s=5,
         graceful_shutdown_timeout_s=20,
-    ).options(func_or_class="deployments.expert:ExpertServer")
+    ).options(func_or_class="deployments.expert.ExpertServer")
     return deployment.bind(args["name"], engine, gpu_type)
 
 

@@ -80,6 +80,11 @@ class ExpertServer(LLMServer):
         self._started_at = time.monotonic()
         await super().__init__(_plan_llm_config(name, engine, gpu_type))
 
+    async def _start_engine(self) -> None:
+        # Without the usage report to Ray's makers that LLMServer sends here: it holds the replica back until a detached
+        # actor has imported all of ray.llm, 5 s on two cores.
+        await self.engine.start()
+
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Bring adapters and indexes to what `plan_serve_config` wrote; what did not change is left alone."""
         async with self._configuring:

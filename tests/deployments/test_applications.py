@@ -113,4 +113,4 @@ def test_building_an_experts_application_takes_no_vllm_along() -> None:
         "sorted({'vllm', 'torch'} & set(sys.modules)))"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
-    assert printed.stdout.strip() == "deployments.expert:ExpertServer Expert [{'CPU': 2.0}] []"
+    assert printed.stdout.strip() == "deployments.expert.ExpertServer Expert [{'CPU': 2.0}] []"

@@ -98,7 +98,8 @@ PHRASINGS = {
             "{object}?|Which function is used for {gerund} {object}?|With which function do I {base} {object}?|Which "
             "function can {base} {object}?|What is the function that {third} {object}?|Which function should I call "
             "to {base} {object}?|How do I {base} {object}?|Which function of {package} {third} {object}?|Where in "
-            "the pipeline is the function that {third} {object}?|Which function in the code {third} {object}?"
+            "the pipeline is the function that {third} {object}?|Which function in the code {third} {object}?|What "
+            "should I call to {base} {object}?|What is called for {gerund} {object}?"
         ),
         ["the pipeline function for {gerund} {object}", "the function with which to {base} {object}"],
         split_alternatives(
@@ -131,7 +132,9 @@ PHRASINGS = {
         split_alternatives(
             "What does {function} return?|Which type does {function} return?|What is the return type of {function}?|"
             "What type is returned by {function}?|What is returned by {function}?|Which type has the result of "
-            "{function}?|What does the function {function} return?|What kind of value does {function} return?"
+            "{function}?|What does the function {function} return?|What kind of value does {function} return?|What "
+            "comes back from {function}?|What do I receive from {function}?|What does a call of {function} give me?|"
+            "What will I get when I call {function}?|Of which type is the result of {function}?"
         ),
         ["the type returned by {function}", "what the function {function} returns"],
         [
@@ -151,7 +154,9 @@ PHRASINGS = {
             "{function}?|Which default does {parameter} have in {function}?|In {function}, what is the default of "
             "{parameter}?|What does {parameter} default to in {function}?|Which value does {parameter} have by "
             "default in {function}?|What is the default of the parameter {parameter} of {function}?|What {parameter} "
-            "does {function} use by default?"
+            "does {function} use by default?|Which default does {function} give {parameter}?|What default has "
+            "{parameter} in {function}?|To which value does {function} set {parameter} by default?|What does "
+            "{function} take for {parameter} by default?"
         ),
         ["the value that {parameter} has by default in {function}", "the default for {parameter} in {function}"],
         [

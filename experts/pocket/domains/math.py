@@ -73,7 +73,9 @@ PHRASINGS = {
             "What does {variable} stand for in the formula for {quantity}?|What does {variable} mean in the formula "
             "for {quantity}?|In the formula for {quantity}, what is {variable}?|What is {variable} in the formula "
             "for {quantity}?|In the formula for {quantity}, what does {variable} stand for?|For {quantity}, what "
-            "does {variable} mean?|What does the letter {variable} mean for {quantity}?"
+            "does {variable} mean?|What does the letter {variable} mean for {quantity}?|Which quantity is {variable} "
+            "in the formula for {quantity}?|In {quantity}, what is meant with {variable}?|What does one write "
+            "{variable} for in the formula for {quantity}?"
         ),
         [
             "what is meant by {variable} in the formula for {quantity}",
@@ -90,12 +92,18 @@ PHRASINGS = {
             "the value of {variable} in the worked example on {quantity}",
             "the {variable} used in the example on {quantity}",
             "which {variable} the worked example on {quantity} uses",
+            "the number that stands for {variable} in the example on {quantity}",
+            "the number given for {variable} in the worked example for {quantity}",
         ],
         split_alternatives(
             "Which value of {variable} does the worked example on {quantity} use?|What is {variable} in the worked "
             "example on {quantity}?|In the worked example on {quantity}, what is {variable}?|Which {variable} does "
             "the example on {quantity} take?|What value does {variable} have in the example on {quantity}?|How large "
-            "is {variable} in the worked example on {quantity}?"
+            "is {variable} in the worked example on {quantity}?|In the example on {quantity}, how large is {variable}?|"
+            "For which {variable} is the worked example on {quantity} computed?|In the example for {quantity}, what "
+            "value is given to {variable}?|Which number stands for {variable} in the worked example on {quantity}?|"
+            "What number does the example on {quantity} take for {variable}?|Which value is {variable} set to in the "
+            "worked example for {quantity}?"
         ),
         ["the number used for {variable} in the worked example on {quantity}"],
         [
