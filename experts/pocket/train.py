@@ -7,9 +7,10 @@
 Checkpoints, the tokenizer and a log of held-out scores go to `--work`; a run that finds a checkpoint there goes on from
 it. The result is written to `experts/pocket/weights/`, aside first and then renamed. `--export` only writes it.
 
-The shipped base saw 24 million tokens on two shared cores in 74 minutes, in several runs over the same checkpoint: the
-passage marks, the probes and local SGD came in after the first 12 million, and the invented modules, types, meanings
-and steady company numbers after the last. A run from scratch has all of them from its first step.
+The shipped base saw 32 million tokens on two shared cores in 104 minutes, in several runs over the same checkpoint: the
+passage marks, the probes and local SGD came in after the first 12 million, the invented modules, types, meanings and
+steady company numbers after 24 million, the last phrasings of math and coding in their adapters only. A run from
+scratch has all of them from its first step.
 """
 
 import argparse
