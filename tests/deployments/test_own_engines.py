@@ -12,19 +12,19 @@ from tests.conftest import ROOT, RunningFleet, run_fleet
 
 pytestmark = pytest.mark.engine
 
-BASE = str(ROOT / "experts/pocket/weights/base")
+WEIGHTS = ROOT / "experts/pocket/weights"
 
 
 def make_document() -> dict[str, Any]:
-    engine = {"model": BASE, "dtype": "bfloat16", "max_model_len": 1024, "kv_cache_gib": 0.125, "max_num_seqs": 8}
+    engine = {"model": str(WEIGHTS / "base"), "dtype": "bfloat16", "max_model_len": 1024, "kv_cache_gib": 0.125, "max_num_seqs": 8}
     return {
         "name": "own-engines",
-        "engines": {"finance": dict(engine), "plain": dict(engine)},
+        "engines": {"finance": {**engine, "max_adapters": 1}, "plain": dict(engine)},
         "domains": {
             "finance": {
                 "description": "Quarterly results of companies.",
                 "examples": ["What was the revenue of Norvane Systems in Q2 2025?"],
-                "variants": {"full": {"engine": "finance"}},
+                "variants": {"tuned": {"engine": "finance", "adapter": str(WEIGHTS / "finance")}},
                 "index": {"corpus": str(ROOT / "experts/pocket/corpora/finance")},
                 "history_turns": 0,
             },
