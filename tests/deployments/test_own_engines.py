@@ -16,7 +16,13 @@ WEIGHTS = ROOT / "experts/pocket/weights"
 
 
 def make_document() -> dict[str, Any]:
-    engine = {"model": str(WEIGHTS / "base"), "dtype": "bfloat16", "max_model_len": 1024, "kv_cache_gib": 0.125, "max_num_seqs": 8}
+    engine = {
+        "model": str(WEIGHTS / "base"),
+        "dtype": "bfloat16",
+        "max_model_len": 1024,
+        "kv_cache_gib": 0.125,
+        "max_num_seqs": 8,
+    }
     return {
         "name": "own-engines",
         "engines": {"finance": {**engine, "max_adapters": 1}, "plain": dict(engine)},
