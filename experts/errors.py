@@ -5,8 +5,10 @@ GuildhallError
 │   ├── UnknownModel         no such expert in the fleet
 │   ├── PromptTooLong        prompt over the expert's context length
 │   ├── BodyTooLarge         body over the gateway's limit
+│   ├── NotFound             no such index, document or version
 │   └── Unsupported          a parameter that Guildhall does not honour
 ├── NotAuthenticated         key missing or wrong
+├── NotAllowed               the key is known, but may not do this
 ├── Overloaded               a limit is reached; retry later
 ├── Unavailable              an expert, an index or the server is down; retry
 │   ├── ExpertUnavailable
@@ -51,12 +53,20 @@ class BodyTooLarge(BadRequest):
     """The request body exceeds the gateway's limit."""
 
 
+class NotFound(BadRequest):
+    """The index, document or version named does not exist."""
+
+
 class Unsupported(BadRequest):
     """A parameter or value that OpenAI's API knows and Guildhall does not honour."""
 
 
 class NotAuthenticated(GuildhallError):
     """The API key is missing or wrong."""
+
+
+class NotAllowed(GuildhallError):
+    """The caller is known and may not do what it asks for."""
 
 
 class Overloaded(GuildhallError):

@@ -89,8 +89,33 @@ class Variant(Settings):
 class Index(Settings):
     """What a domain's expert reads before it answers."""
 
-    corpus: str = Field(min_length=1, description="Folder of documents (.md, .txt, .py), relative to the fleet file.")
+    corpus: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder of documents that `guildhall up` keeps the index equal to, relative to the fleet file; "
+        "absent: the index holds only what is added.",
+    )
+    location: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Where the index lies: a folder (relative to the fleet file) or a URL such as s3://bucket/folder; "
+        "absent: in GUILDHALL_DATA_DIR.",
+    )
     passages: int = Field(default=4, ge=1, le=50, description="Passages that go into a prompt.")
+    search: Literal["hybrid", "dense", "lexical"] = Field(
+        default="hybrid", description="Search by meaning and words, by meaning only or by words only."
+    )
+    dense_weight: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Weight of meaning against words in a hybrid search; absent: fused by reciprocal rank.",
+    )
+    reranker: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Cross-encoder that orders what was found, a hub id or a path; absent: no reranking.",
+    )
 
 
 class Slo(Settings):
@@ -198,3 +223,8 @@ def is_path(reference: str) -> bool:
 def resolve_path(reference: str, fleet_file: Path) -> str:
     """A path reference made absolute against the fleet file's folder; a hub id as it is."""
     return str((fleet_file.parent / reference).resolve()) if is_path(reference) else reference
+
+
+def is_url(location: str) -> bool:
+    """Whether an index's location is a URL rather than a folder."""
+    return "://" in location

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experts.fleet import Engine, Index, NodeType, Router, Variant, is_path
+from experts.fleet import Engine, Index, NodeType, Router, Variant, is_path, is_url
 from experts.fleet_mistake import KeyPath, Mistake, choose_closest, plan_rename, shorten, show_names, show_value
 from experts.fleet_validation import parse_part
 
-CORPUS_SUFFIXES = (".md", ".txt", ".py")
+CORPUS_SUFFIXES = (".md", ".txt", ".py", ".html", ".htm", ".pdf", ".csv", ".jsonl")
 # Each engine is a Ray Serve application of its own name, and so is the gateway.
 _GATEWAY = "gateway"
 _HUB_ID = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
@@ -55,7 +55,8 @@ def observe_contradictions(data: dict[str, Any], folder: Path) -> list[Mistake]:
         mistakes += _check_variant(parts, ("domains", domain, "variants", variant_name), variant)
     mistakes += _check_adapters(parts)
     for domain, index in parts.indexes.items():
-        mistakes += _check_corpus(parts, ("domains", domain, "index", "corpus"), index.corpus)
+        mistakes += _check_index(parts, ("domains", domain, "index"), index)
+    mistakes += _check_locations(parts)
     mistakes += _check_descriptions(parts)
     mistakes += _check_answer_lengths(parts)
     mistakes += _check_generalist(parts)
@@ -218,6 +219,35 @@ def _check_adapters(parts: _Parts) -> Iterator[Mistake]:
             known = f"{len(adapters)} adapters of the domains are on this engine"
             next_step = f"raise max_adapters to {len(adapters)} at least"
             yield Mistake(("engines", name, "max_adapters"), str(engine.max_adapters), known, next_step)
+
+
+def _check_index(parts: _Parts, key: KeyPath, index: Index) -> Iterator[Mistake]:
+    if index.corpus is not None:
+        yield from _check_corpus(parts, (*key, "corpus"), index.corpus)
+    if index.location is not None and os.path.isfile(parts.folder / index.location):
+        found = f"{show_value(index.location)}, a file"
+        yield Mistake(
+            (*key, "location"), found, "needed: a folder, which need not exist yet, or a URL", "name a folder"
+        )
+    if index.reranker is not None and is_path(index.reranker):
+        yield from _check_folder(parts, (*key, "reranker"), index.reranker, "a cross-encoder's folder")
+    if index.dense_weight is not None and index.search != "hybrid":
+        known = f"search: {index.search} has nothing to weigh against"
+        yield Mistake((*key, "dense_weight"), f"{index.dense_weight:g}", known, "set search: hybrid or remove it")
+
+
+def _check_locations(parts: _Parts) -> Iterator[Mistake]:
+    first: dict[str, str] = {}
+    for domain, index in parts.indexes.items():
+        if index.location is None:
+            continue
+        place = index.location if is_url(index.location) else os.path.abspath(parts.folder / index.location)
+        place = place.rstrip("/")
+        if place in first:
+            found = f"{show_value(index.location)}, where domain '{shorten(first[place])}' has its index"
+            known = "an index belongs to one domain"
+            yield Mistake(("domains", domain, "index", "location"), found, known, "name a folder of its own")
+        first.setdefault(place, domain)
 
 
 def _check_corpus(parts: _Parts, key: KeyPath, corpus: str) -> Iterator[Mistake]:

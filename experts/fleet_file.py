@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from experts.errors import FleetFileError
-from experts.fleet import Domain, Fleet, resolve_path
+from experts.fleet import Domain, Fleet, Index, is_url, resolve_path
 from experts.fleet_check import observe_contradictions
 from experts.fleet_document import parse_document
 from experts.fleet_mistake import Mistake, observe_secrets, plan_rename, show_names, show_value
@@ -100,7 +100,15 @@ def _resolve_domain(domain: Domain, fleet_file: Path) -> Domain:
         else variant.model_copy(update={"adapter": str((fleet_file.parent / variant.adapter).resolve())})
         for name, variant in domain.variants.items()
     }
-    index = domain.index
-    if index is not None:
-        index = index.model_copy(update={"corpus": str((fleet_file.parent / index.corpus).resolve())})
+    index = _resolve_index(domain.index, fleet_file) if domain.index is not None else None
     return domain.model_copy(update={"variants": variants, "index": index})
+
+
+def _resolve_index(index: Index, fleet_file: Path) -> Index:
+    folders = {
+        name: str((fleet_file.parent / folder).resolve())
+        for name, folder in (("corpus", index.corpus), ("location", index.location))
+        if folder is not None and not is_url(folder)
+    }
+    reranker = resolve_path(index.reranker, fleet_file) if index.reranker is not None else None
+    return index.model_copy(update={**folders, "reranker": reranker})

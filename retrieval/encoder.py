@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 import os
 import threading
 from collections.abc import Sequence
@@ -51,8 +52,10 @@ class Encoder:
         return np.ascontiguousarray(vectors, dtype=np.float32)
 
 
-def load_encoder(name: str, threads: int = ENCODER_THREADS) -> Encoder:
-    """Load the shipped encoder by its name, or any other by path (./, ../, /) or hub id, onto the CPU.
+def load_encoder(name: str, threads: int = ENCODER_THREADS, *, gpu: bool = False) -> Encoder:
+    """Load the shipped encoder by its name, or any other by path (./, ../, /) or hub id.
+
+    Onto the CPU, or with `gpu` onto the first GPU where there is one.
 
     The shipped one and a path never touch the network. `threads` is torch's for the whole process: one where questions
     are encoded beside engines, more where a process does nothing but build indexes.
@@ -70,7 +73,10 @@ def load_encoder(name: str, threads: int = ENCODER_THREADS) -> Encoder:
     transformers_logging.disable_progress_bar()
     try:
         model = SentenceTransformer(
-            str(folder), device="cpu", local_files_only=True, model_kwargs={"use_safetensors": True}
+            str(folder),
+            device="cuda" if gpu and torch.cuda.is_available() else "cpu",
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True},
         )
     except (OSError, ValueError, KeyError) as error:
         raise ConfigurationError(
@@ -86,6 +92,36 @@ def observe_encoder_fingerprint(name: str) -> str:
     Raises as `load_encoder` does. 0.3 s for the shipped encoder's 90 MB.
     """
     return _observe_fingerprint(name, _find_folder(name))
+
+
+def observe_encoder_dimensions(name: str) -> int:
+    """The length of the vectors that `load_encoder(name)` would give, from its files alone; raises as it does."""
+    folder = _find_folder(name)
+    configs = [folder / "config.json"]
+    try:
+        # The modules of a sentence-transformers model in order; the last one that says so gives the length.
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        configs += [folder / module["path"] / "config.json" for module in modules if module["path"]]
+    except FileNotFoundError:
+        pass  # A bare transformers model, which is then pooled as it is.
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _without_dimensions(name, folder) from error
+    for path in reversed(configs):
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        for key in ("out_features", "word_embedding_dimension", "embedding_dimension", "hidden_size"):
+            if isinstance(settings, dict) and isinstance(settings.get(key), int):
+                return int(settings[key])
+    raise _without_dimensions(name, folder)
+
+
+def _without_dimensions(name: str, folder: Path) -> ConfigurationError:
+    return ConfigurationError(
+        f"encoder '{name}' in {folder} does not say how long its vectors are; router.encoder must name a "
+        f"sentence-transformers model"
+    )
 
 
 def _find_folder(name: str) -> Path:

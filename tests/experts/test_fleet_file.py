@@ -117,7 +117,7 @@ BROKEN = [
         "index: {corpus: corpora/law}",
         "index: corpora/law",
         "domains.law.index",
-        ["'corpora/law' (text)", "a mapping with the keys corpus, passages", "indented lines"],
+        ["'corpora/law' (text)", "a mapping with the keys corpus, location, passages", "indented lines"],
     ),
     (
         "  law:\n",
@@ -226,6 +226,32 @@ BROKEN = [
         ["a folder without documents", ".md, .txt, .py", "put documents there"],
     ),
     (
+        "corpora/law}",
+        "corpora/law, location: fleet.yaml}",
+        "domains.law.index.location",
+        ["'fleet.yaml', a file", "a folder, which need not exist yet, or a URL", "name a folder"],
+    ),
+    (
+        "variants:\n      full: {engine: small}",
+        "index: {location: s3://b/i/}\n    variants:\n      full: {engine: small}\n  also:\n"
+        "    description: The same place twice.\n    index: {location: s3://b/i}\n"
+        "    variants:\n      full: {engine: small}",
+        "domains.also.index.location",
+        ["where domain 'general' has its index", "belongs to one domain", "a folder of its own"],
+    ),
+    (
+        "corpora/law}",
+        "corpora/law, search: lexical, dense_weight: 0.5}",
+        "domains.law.index.dense_weight",
+        ["found 0.5", "search: lexical", "set search: hybrid or remove it"],
+    ),
+    (
+        "corpora/law}",
+        "corpora/law, reranker: ./rerank}",
+        "domains.law.index.reranker",
+        ["'./rerank', which does not exist", "a cross-encoder's folder"],
+    ),
+    (
         "Everything that no other domain owns.",
         "contracts, courts  and statutes.",
         "domains.general.description",
@@ -271,6 +297,19 @@ def test_the_good_file_loads_with_absolute_paths(folder: Path) -> None:
     assert fleet.domains["law"].index is not None
     assert fleet.domains["law"].index.corpus == str(folder / "corpora/law")
     assert fleet.router.encoder == "all-MiniLM-L6-v2"
+
+
+def test_an_index_without_a_corpus_and_one_elsewhere_are_well_formed(folder: Path) -> None:
+    text = change("index: {corpus: corpora/law}", "index: {location: indexes/law, reranker: cross-encoder/ms-marco}")
+    fleet = load_fleet(write(folder, text))
+    index = fleet.domains["law"].index
+    assert index is not None
+    assert (index.corpus, index.location) == (None, str(folder / "indexes/law"))
+    assert index.reranker == "cross-encoder/ms-marco"
+    text = change("corpora/law}", "corpora/law, location: s3://bucket/law}")
+    index = load_fleet(write(folder, text)).domains["law"].index
+    assert index is not None
+    assert index.location == "s3://bucket/law"
 
 
 def test_paths_start_at_the_fleet_file_and_not_at_the_working_folder(

@@ -5,8 +5,11 @@ from pathlib import Path
 import pytest
 
 from experts.errors import ConfigurationError
-from retrieval.corpus import PASSAGE_CHARS, load_corpus, split_text
+from experts.pocket.corpus import CORPORA, load_passages
+from experts.pocket.tasks import DOMAINS
 from retrieval.passage import Passage
+from retrieval.splitting import PASSAGE_CHARS
+from tests.retrieval.corpus_folder import load_corpus
 
 
 def corpus_of(folder: Path, **files: str) -> tuple[Passage, ...]:
@@ -18,20 +21,38 @@ def corpus_of(folder: Path, **files: str) -> tuple[Passage, ...]:
     return load_corpus(folder)
 
 
+def seen(passages: tuple[Passage, ...]) -> list[tuple[str, str, str]]:
+    return [(passage.text, passage.title, passage.source) for passage in passages]
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_the_shipped_corpora_give_the_passages_that_the_pocket_experts_are_trained_on(domain: str) -> None:
+    assert [(passage.title, passage.text) for passage in load_corpus(CORPORA / domain)] == [
+        (passage.title, passage.text) for passage in load_passages(domain)
+    ]
+
+
 def test_markdown_gives_one_passage_per_section_under_the_documents_title(tmp_path: Path) -> None:
     text = (
         "# Bonds\n\nWhat a bond is.\n\n## Yield to Maturity\n\nThe rate.\n\n### Detail\n\nStill yield.\n\n"
         "## Risk\nDefault."
     )
-    assert corpus_of(tmp_path, bonds_md=text) == (
-        Passage(text="What a bond is.", title="Bonds", source="bonds.md#bonds"),
-        Passage(
-            text="The rate.\n\n### Detail\n\nStill yield.",
-            title="Bonds - Yield to Maturity",
-            source="bonds.md#yield-to-maturity",
-        ),
-        Passage(text="Default.", title="Bonds - Risk", source="bonds.md#risk"),
-    )
+    assert seen(corpus_of(tmp_path, bonds_md=text)) == [
+        ("What a bond is.", "Bonds", "bonds.md#bonds"),
+        ("The rate.\n\n### Detail\n\nStill yield.", "Bonds - Yield to Maturity", "bonds.md#yield-to-maturity"),
+        ("Default.", "Bonds - Risk", "bonds.md#risk"),
+    ]
+
+
+def test_a_passage_says_its_document_its_place_and_the_documents_fingerprint(tmp_path: Path) -> None:
+    first, second, other = corpus_of(tmp_path, a__b_md="# T\n\none\n\n## S\n\ntwo", c_txt="three")
+    assert [(passage.document, passage.position) for passage in (first, second, other)] == [
+        ("a/b.md", 0),
+        ("a/b.md", 1),
+        ("c.txt", 0),
+    ]
+    assert first.fingerprint == second.fingerprint != other.fingerprint
+    assert len(first.fingerprint) == 16
 
 
 def test_markdown_without_a_title_goes_by_its_file_name(tmp_path: Path) -> None:
@@ -47,10 +68,6 @@ def test_a_heading_inside_a_code_fence_is_code(tmp_path: Path) -> None:
     assert "## not a section" in first.text
     assert first.text.endswith("after")
     assert second.title == "Shell - Next"
-
-
-def test_sections_without_text_give_no_passage(tmp_path: Path) -> None:
-    assert corpus_of(tmp_path, empty_md="# Title\n\n## One\n\n## Two\n\n") == ()
 
 
 def test_sections_of_one_name_get_sources_of_their_own(tmp_path: Path) -> None:
@@ -71,35 +88,6 @@ def test_a_long_section_is_cut_between_paragraphs(tmp_path: Path) -> None:
     assert [passage.source for passage in passages[:2]] == ["long.md#all", "long.md#all-2"]
 
 
-@pytest.mark.parametrize(
-    "text", ["word " * 2000, "line of text\n" * 500, "x" * 5000, "\n\n".join(["ab cd " * 300] * 3)]
-)
-def test_split_text_never_exceeds_its_limit_and_loses_no_character_but_blanks(text: str) -> None:
-    pieces = split_text(text, 1000)
-    assert max(map(len, pieces)) <= 1000
-    assert "".join("".join(pieces).split()) == "".join(text.split())
-
-
-def test_python_gives_one_passage_per_top_level_definition_with_its_decorators(tmp_path: Path) -> None:
-    source = (
-        '"""Module."""\nimport os\n\n@decorated\n@twice(1)\ndef add(a, b):\n    """Sum."""\n    return a + b\n\n\n'
-        "class Stack:\n    def push(self): ...\n\nasync def wait(): ...\n"
-    )
-    passages = corpus_of(tmp_path, math__sums_py=source)
-    assert [(passage.title, passage.source) for passage in passages] == [
-        ("sums.py - add", "math/sums.py#add"),
-        ("sums.py - Stack", "math/sums.py#Stack"),
-        ("sums.py - wait", "math/sums.py#wait"),
-    ]
-    assert passages[0].text == '@decorated\n@twice(1)\ndef add(a, b):\n    """Sum."""\n    return a + b'
-
-
-def test_python_is_read_and_never_run(tmp_path: Path) -> None:
-    witness = tmp_path / "witness"
-    corpus_of(tmp_path / "corpus", evil_py=f"open({str(witness)!r}, 'w').close()\n\ndef f(): ...\n")
-    assert not witness.exists()
-
-
 def test_plain_text_gives_paragraphs_gathered_up_to_the_limit(tmp_path: Path) -> None:
     passages = corpus_of(tmp_path, story_txt="\n\n".join(["one " * 90] * 5))
     assert [passage.source for passage in passages] == ["story.txt#1", "story.txt#2"]
@@ -112,36 +100,12 @@ def test_passages_come_in_the_order_of_paths_and_the_same_each_time(tmp_path: Pa
     assert load_corpus(tmp_path) == first
 
 
-def test_hidden_files_and_folders_are_left_out(tmp_path: Path) -> None:
-    (tmp_path / ".git").mkdir()
-    (tmp_path / ".git" / "a.txt").write_text("secret")
-    (tmp_path / ".b.txt").write_text("secret")
-    assert load_corpus(tmp_path) == ()
-
-
 def test_line_ends_and_byte_order_marks_of_other_systems_change_nothing(tmp_path: Path) -> None:
     (tmp_path / "w.md").write_bytes("\ufeff# W\r\n\r\n## S\r\n\r\nbody\r\n".encode())
-    assert load_corpus(tmp_path) == (Passage(text="body", title="W - S", source="w.md#s"),)
+    assert seen(load_corpus(tmp_path)) == [("body", "W - S", "w.md#s")]
 
 
-def test_a_file_that_is_not_utf8_is_named_with_the_place(tmp_path: Path) -> None:
+def test_a_document_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9 au lait")
-    with pytest.raises(ConfigurationError, match=r"latin\.txt is not UTF-8: .* at byte 3; convert or remove it"):
+    with pytest.raises(ConfigurationError, match=r"latin\.txt is not UTF-8: .* at byte 3; convert it"):
         load_corpus(tmp_path)
-
-
-def test_a_link_that_leads_nowhere_is_named(tmp_path: Path) -> None:
-    (tmp_path / "gone.md").symlink_to(tmp_path / "nowhere.md")
-    with pytest.raises(ConfigurationError, match=r"gone\.md cannot be read"):
-        load_corpus(tmp_path)
-
-
-def test_python_that_cannot_be_parsed_is_named(tmp_path: Path) -> None:
-    (tmp_path / "half.py").write_text("def f(:\n")
-    with pytest.raises(ConfigurationError, match=r"half\.py is not Python"):
-        load_corpus(tmp_path)
-
-
-def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="nowhere does not exist"):
-        load_corpus(tmp_path / "nowhere")

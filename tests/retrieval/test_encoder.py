@@ -20,7 +20,7 @@ def refuse(*arguments, **named):
     print("NETWORK", arguments, flush=True)
     raise OSError("no network here")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
-import retrieval.corpus, retrieval.encoder, retrieval.index
+import retrieval.read, retrieval.encoder, retrieval.index_reader, retrieval.index_writer
 retrieval.encoder.observe_encoder_fingerprint("all-MiniLM-L6-v2")
 print(sorted({"torch", "faiss", "sentence_transformers", "transformers"} & set(sys.modules)))
 print(retrieval.encoder.load_encoder("all-MiniLM-L6-v2").encode(["hello"]).shape)
