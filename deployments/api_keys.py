@@ -1,4 +1,4 @@
-"""API keys: which ones open the gateway, and where it may listen without any.
+"""API keys: which ones open the gateway, which may change its indexes, and where it may listen without any.
 
 Only SHA-256 digests are kept, so that no log, traceback or Serve configuration can show a key.
 """
@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from deployments.environment import Environment
-from experts.errors import ConfigurationError, NotAuthenticated
+from experts.errors import ConfigurationError, NotAllowed, NotAuthenticated
 
 MIN_KEY_LENGTH = 16
 """A shorter key can be guessed, and its digest can be reversed."""
@@ -41,6 +41,38 @@ class ApiKeys:
             raise NotAuthenticated("the API key is not one that this server knows; ask its operator for a key")
 
 
+@dataclass(frozen=True, slots=True)
+class IndexKeys:
+    """Who may change indexes: the keys that may, and whether the gateway asks for keys at all."""
+
+    keys: ApiKeys = ApiKeys()
+    gateway_has_keys: bool = False
+
+    def check(self, authorization: str | None, origin: str | None) -> None:
+        """Raise NotAllowed unless an Authorization header carries an index key.
+
+        Without any key the gateway listens on loopback only and every local program may write, but no page that a
+        browser on this machine has open (`origin`: the Origin header, which browsers send and programs do not).
+        """
+        if self.keys:
+            try:
+                self.keys.check(authorization)
+            except NotAuthenticated:
+                raise NotAllowed(
+                    "this API key may search indexes and not change them; use one of GUILDHALL_INDEX_KEYS"
+                ) from None
+        elif self.gateway_has_keys:
+            raise NotAllowed(
+                "no key may change indexes over HTTP here; set GUILDHALL_INDEX_KEYS or GUILDHALL_INDEX_KEYS_FILE where "
+                "the gateway runs, or run `guildhall index add` there"
+            )
+        elif origin is not None:
+            raise NotAllowed(
+                "a web page may not change indexes of a gateway without API keys; set GUILDHALL_API_KEYS and "
+                "GUILDHALL_INDEX_KEYS, or send the request without the header Origin"
+            )
+
+
 def digest_keys(keys: Iterable[str]) -> ApiKeys:
     """The keys as digests: empty ones ignored, each once; raises ConfigurationError for one that is too short."""
     stripped = [key.strip() for key in keys]
@@ -55,20 +87,32 @@ def digest_keys(keys: Iterable[str]) -> ApiKeys:
 
 
 def load_api_keys(environment: Environment) -> ApiKeys:
-    """The keys of GUILDHALL_API_KEYS and GUILDHALL_API_KEYS_FILE together; raises ConfigurationError."""
-    keys: list[str] = environment.api_keys.split(",") if environment.api_keys is not None else []
-    if environment.api_keys_file is not None:
-        from_file = [line.strip() for line in _read_private(environment.api_keys_file).splitlines()]
+    """The keys that open the gateway; raises ConfigurationError.
+
+    GUILDHALL_API_KEYS and GUILDHALL_API_KEYS_FILE together, and where there are any the index keys too: whoever may
+    write may read.
+    """
+    keys = _load_keys("GUILDHALL_API_KEYS", environment.api_keys, environment.api_keys_file)
+    return ApiKeys(keys.digests + load_index_keys(environment).digests) if keys else keys
+
+
+def load_index_keys(environment: Environment) -> ApiKeys:
+    """The keys of GUILDHALL_INDEX_KEYS and GUILDHALL_INDEX_KEYS_FILE together; raises ConfigurationError."""
+    return _load_keys("GUILDHALL_INDEX_KEYS", environment.index_keys, environment.index_keys_file)
+
+
+def _load_keys(variable: str, value: str | None, file: Path | None) -> ApiKeys:
+    keys: list[str] = value.split(",") if value is not None else []
+    if file is not None:
+        from_file = [line.strip() for line in _read_private(variable, file).splitlines()]
         keys += [line for line in from_file if line and not line.startswith("#")]
         if not any(key.strip() for key in keys):
             # An empty file is a mistake in a secret's mount; taking it for "no keys" would open the gateway.
-            raise ConfigurationError(
-                f"GUILDHALL_API_KEYS_FILE={environment.api_keys_file} holds no key; write one per line or unset it"
-            )
+            raise ConfigurationError(f"{variable}_FILE={file} holds no key; write one per line or unset it")
     return digest_keys(keys)
 
 
-def _read_private(path: Path) -> str:
+def _read_private(variable: str, path: Path) -> str:
     try:
         mode = path.stat().st_mode
         if mode & stat.S_IROTH:
@@ -79,7 +123,7 @@ def _read_private(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationError(f"GUILDHALL_API_KEYS_FILE={path} cannot be read: {reason}") from error
+        raise ConfigurationError(f"{variable}_FILE={path} cannot be read: {reason}") from error
 
 
 def is_loopback(host: str) -> bool:

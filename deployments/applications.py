@@ -5,11 +5,12 @@ share its application: they come, change and go by its `user_config`, in place (
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from deployments.engine_arguments import plan_engine_arguments
-from experts.fleet import Engine, Fleet
+from deployments.index_settings import IndexSettings, IndexSource
+from experts.fleet import Engine, Fleet, Index
 
 if TYPE_CHECKING:
     # Planning a config needs no Ray, and Ray must not be imported before the local cluster's settings are in force.
@@ -21,15 +22,7 @@ GATEWAY_DEPLOYMENT = "Gateway"
 PROBES = 64
 
 
-@dataclass(frozen=True, slots=True)
-class IndexLocation:
-    """Where the versions of a domain's index lie, and the one to serve."""
-
-    root: str
-    version: str
-
-
-def plan_serve_config(fleet: Fleet, indexes: Mapping[str, IndexLocation]) -> dict[str, Any]:
+def plan_serve_config(fleet: Fleet, indexes: Mapping[str, IndexSource]) -> dict[str, Any]:
     """The whole fleet as a Ray Serve config (ServeDeploySchema); `indexes` has every domain that has an index.
 
     What needs new engine processes when it changes stands in `args`; what changes in place stands in `user_config`.
@@ -74,7 +67,10 @@ def plan_serve_config(fleet: Fleet, indexes: Mapping[str, IndexLocation]) -> dic
                 "max_ongoing_requests": fleet.gateway.max_in_flight + PROBES,
                 "max_queued_requests": fleet.gateway.max_in_flight + PROBES,
                 "logging_config": {"enable_access_log": False},
-                "user_config": {"fleet": fleet.model_dump(mode="json")},
+                "user_config": {
+                    "fleet": fleet.model_dump(mode="json"),
+                    "indexes": {name: asdict(source) for name, source in indexes.items()},
+                },
             },
         ],
     }
@@ -93,13 +89,10 @@ def _gpu_type(fleet: Fleet, engine: Engine) -> str | None:
     return fleet.nodes[engine.node_type].gpu_type if engine.node_type is not None else None
 
 
-def _expert_user_config(fleet: Fleet, engine: str, indexes: Mapping[str, IndexLocation]) -> dict[str, Any]:
+def _expert_user_config(fleet: Fleet, engine: str, indexes: Mapping[str, IndexSource]) -> dict[str, Any]:
     domains: dict[str, Any] = {}
     for name, domain in fleet.domains_of(engine).items():
-        index = None
-        if domain.index is not None:
-            location = indexes[name]
-            index = {"root": location.root, "version": location.version, "passages": domain.index.passages}
+        index = asdict(_settle_index(domain.index, indexes[name])) if domain.index is not None else None
         adapters = {
             variant_name: variant.adapter
             for variant_name, variant in domain.variants.items()
@@ -107,6 +100,12 @@ def _expert_user_config(fleet: Fleet, engine: str, indexes: Mapping[str, IndexLo
         }
         domains[name] = {"adapters": adapters, "index": index}
     return {"fleet": fleet.name, "domains": domains}
+
+
+def _settle_index(index: Index, source: IndexSource) -> IndexSettings:
+    return IndexSettings(
+        source.location, source.encoder, index.passages, index.search, index.dense_weight, index.reranker
+    )
 
 
 class _ExpertServer:

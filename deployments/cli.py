@@ -1,28 +1,25 @@
-"""The `guildhall` command: check a fleet file, bring it up, ask it, look at it, take it down.
+"""The `guildhall` command: check a fleet file, bring it up, ask it, look at it, fill its indexes, take it down.
 
 Exit codes: 0 done, 1 failed, 2 the request or the fleet file is wrong, 3 nothing is running, 130 interrupted.
 """
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
+from deployments.cli_index import index_app
+from deployments.cli_output import BAD_INPUT, Json, open_stderr, open_stdout, reported_errors, write_json
 from deployments.client import Answered, GatewayClient, Planned, Text, connect_gateway
 from deployments.environment import Environment, read_environment
-from experts.errors import BadRequest, ConfigurationError, GuildhallError, NotServing
-
-FAILED, BAD_INPUT, NOTHING_RUNS, INTERRUPTED = 1, 2, 3, 130
-# What is piped to a file or a pager is not folded at the 80 columns that are assumed where there is no terminal.
-PIPED_WIDTH = 180
+from experts.errors import BadRequest, NotServing
 
 app = typer.Typer(
     name="guildhall",
@@ -33,11 +30,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(index_app, name="index")
+
 FleetFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="The fleet file, for example cluster/fleets/pocket.yaml.")
 ]
 Question = Annotated[str, typer.Argument(metavar="QUESTION", help="The question; '-' reads it from standard input.")]
-Json = Annotated[bool, typer.Option("--json", help="Write JSON to standard output, everything else to standard error.")]
 Url = Annotated[str | None, typer.Option(help="The gateway; default: GUILDHALL_URL, else http://127.0.0.1:8000.")]
 Model = Annotated[str, typer.Option(help="'guildhall' routes; 'guildhall/finance' asks one expert.")]
 
@@ -60,7 +58,7 @@ def check(file: FleetFile, as_json: Json = False) -> None:
     from cluster.placement import describe_placement, plan_placement
     from experts.fleet_file import check_fleet
 
-    with _reported_errors():
+    with reported_errors():
         report = check_fleet(file)
         fleet = report.fleet
         placement = plan_placement(fleet) if fleet is not None else None
@@ -69,16 +67,18 @@ def check(file: FleetFile, as_json: Json = False) -> None:
         if as_json:
             engines = list(fleet.engines) if fleet is not None else []
             domains = list(fleet.domains) if fleet is not None else []
-            _write_json(
+            write_json(
                 {"path": str(file), "ok": good, "mistakes": report.mistakes, "domains": domains, "engines": engines}
                 | {"placement": lines}
             )
         elif fleet is None:
-            _stderr().print(escape(f"{file}: {len(report.mistakes)} mistake{'s' if len(report.mistakes) != 1 else ''}"))
+            open_stderr().print(
+                escape(f"{file}: {len(report.mistakes)} mistake{'s' if len(report.mistakes) != 1 else ''}")
+            )
             for mistake in report.mistakes:
-                _stderr().print(f"[red]✗[/] {escape(mistake)}", soft_wrap=True)
+                open_stderr().print(f"[red]✗[/] {escape(mistake)}", soft_wrap=True)
         else:
-            out = _stdout() if good else _stderr()
+            out = open_stdout() if good else open_stderr()
             out.print(f"{escape(str(file))}: fleet [bold]{escape(fleet.name)}[/] is well-formed", soft_wrap=True)
             for name, domain in fleet.domains.items():
                 variants = ", ".join(f"{key} on {variant.engine}" for key, variant in domain.variants.items())
@@ -105,13 +105,13 @@ def up(
     from deployments.cli_progress import Progress
     from deployments.up import bring_up
 
-    with _reported_errors("what has started keeps running: `guildhall up` goes on, `guildhall down` stops it"):
-        with Progress(_stderr()) as progress:
+    with reported_errors("what has started keeps running: `guildhall up` goes on, `guildhall down` stops it"):
+        with Progress(open_stderr()) as progress:
             report = bring_up(file, read_environment(), progress, timeout_s)
         if as_json:
-            _write_json(asdict(report))
+            write_json(asdict(report))
         else:
-            print_up(_stdout(), report)
+            print_up(open_stdout(), report)
 
 
 @app.command()
@@ -120,15 +120,15 @@ def down(as_json: Json = False) -> None:
     from deployments.cli_progress import Progress
     from deployments.up import bring_down
 
-    with _reported_errors("run `guildhall down` again to stop the rest"):
-        with Progress(_stderr()) as progress:
+    with reported_errors("run `guildhall down` again to stop the rest"):
+        with Progress(open_stderr()) as progress:
             stopped = bring_down(read_environment(), progress)
         if stopped is None:
             raise NotServing("nothing to stop: no fleet that `guildhall up` started is running")
         if as_json:
-            _write_json({"stopped": stopped})
+            write_json({"stopped": stopped})
         else:
-            _stdout().print(escape(f"stopped {stopped}"), soft_wrap=True)
+            open_stdout().print(escape(f"stopped {stopped}"), soft_wrap=True)
 
 
 @app.command()
@@ -136,23 +136,23 @@ def status(url: Url = None, as_json: Json = False) -> None:
     """Show each domain's replicas, requests, tokens per second and index version."""
     from deployments.cli_print import print_fleet
 
-    with _reported_errors(), _gateway(url) as gateway:
+    with reported_errors(), _gateway(url) as gateway:
         fleet = gateway.observe_fleet()
         if as_json:
-            _write_json(fleet)
+            write_json(fleet)
         else:
-            print_fleet(_stdout(), fleet)
+            print_fleet(open_stdout(), fleet)
 
 
 @app.command()
 def ask(question: Question, model: Model = "guildhall", url: Url = None, as_json: Json = False) -> None:
     """Ask a question; the answer comes as it is written, then what it cites and how long it took."""
-    with _reported_errors(), _gateway(url) as gateway:
+    with reported_errors(), _gateway(url) as gateway:
         text = _read_question(question)
         if as_json:
-            _write_json(gateway.ask_whole(text, model))
+            write_json(gateway.ask_whole(text, model))
         else:
-            show_answer(gateway, text, model, _stdout(), _stderr())
+            show_answer(gateway, text, model, open_stdout(), open_stderr())
 
 
 @app.command()
@@ -160,12 +160,12 @@ def explain(question: Question, model: Model = "guildhall", url: Url = None, as_
     """Show how a question would be split and who would answer it, and why; nothing is generated."""
     from deployments.cli_print import print_plan
 
-    with _reported_errors(), _gateway(url) as gateway:
+    with reported_errors(), _gateway(url) as gateway:
         body = gateway.explain(_read_question(question), model)
         if as_json:
-            _write_json(body)
+            write_json(body)
         else:
-            print_plan(_stdout(), body["plan"])
+            print_plan(open_stdout(), body["plan"])
 
 
 def show_answer(gateway: GatewayClient, question: str, model: str, out: Console, err: Console) -> tuple[str, Answered]:
@@ -194,26 +194,6 @@ def main() -> None:
 
 
 @contextmanager
-def _reported_errors(after_interrupt: str = "") -> Iterator[None]:
-    """One message and an exit code for what Guildhall raises on purpose, and for Ctrl-C."""
-    try:
-        yield
-    except GuildhallError as error:
-        _stderr().print(f"[red]✗[/] {escape(str(error))}", soft_wrap=True)
-        raise typer.Exit(choose_exit_code(error)) from error
-    except KeyboardInterrupt as interrupt:
-        _stderr().print(escape(f"\ninterrupted{f'; {after_interrupt}' if after_interrupt else ''}"), soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from interrupt
-
-
-def choose_exit_code(error: GuildhallError) -> int:
-    """2 where the caller or operator must change something, 3 where nothing runs, else 1."""
-    if isinstance(error, NotServing):
-        return NOTHING_RUNS
-    return BAD_INPUT if isinstance(error, BadRequest | ConfigurationError) else FAILED
-
-
-@contextmanager
 def _gateway(url: str | None) -> Iterator[GatewayClient]:
     environment: Environment = read_environment()
     gateway = connect_gateway(environment, url)
@@ -238,18 +218,6 @@ def _show_version(on: bool) -> None:
     except PackageNotFoundError:
         typer.echo("guildhall, from a checkout that is not installed")
     raise typer.Exit
-
-
-def _write_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
-
-
-def _stdout() -> Console:
-    return Console(highlight=False, width=None if sys.stdout.isatty() else PIPED_WIDTH)
-
-
-def _stderr() -> Console:
-    return Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else PIPED_WIDTH)
 
 
 if __name__ == "__main__":

@@ -81,6 +81,9 @@ def print_fleet(console: Console, fleet: Mapping[str, Any]) -> None:
         )
     console.print(f"fleet [bold]{escape(str(fleet['name']))}[/]")
     console.print(table)
+    for domain, problem in {line["domain"]: line.get("index_problem") for line in fleet["domains"]}.items():
+        if problem:
+            console.print(f"[red]✗[/] index of {escape(str(domain))}: {escape(str(problem))}", soft_wrap=True)
 
 
 def print_up(console: Console, report: UpReport) -> None:

@@ -21,7 +21,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from deployments.cli import FAILED, INTERRUPTED, choose_exit_code, show_answer
+from deployments.cli import show_answer
+from deployments.cli_output import FAILED, INTERRUPTED, choose_exit_code
 from deployments.cli_progress import Progress
 from deployments.client import GatewayClient, connect_gateway
 from deployments.environment import Environment, read_environment

@@ -14,10 +14,14 @@ class Environment:
     """GUILDHALL_API_KEYS: comma separated."""
     api_keys_file: Path | None
     """GUILDHALL_API_KEYS_FILE: one key per line."""
+    index_keys: str | None = field(repr=False)
+    """GUILDHALL_INDEX_KEYS: comma separated; the keys that may also change indexes."""
+    index_keys_file: Path | None
+    """GUILDHALL_INDEX_KEYS_FILE: one key per line."""
     url: str | None
     """GUILDHALL_URL: where the command line finds the gateway."""
     data_dir: Path
-    """GUILDHALL_DATA_DIR: where index versions and built experts are kept."""
+    """GUILDHALL_DATA_DIR: where indexes, this node's copies of indexes given by URL, and built experts are kept."""
     ray_address: str | None
     """RAY_ADDRESS: the Ray cluster to join."""
 
@@ -29,13 +33,18 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
     def read(name: str) -> str | None:
         return values.get(name, "").strip() or None
 
-    keys_file = read("GUILDHALL_API_KEYS_FILE")
+    def read_path(name: str) -> Path | None:
+        value = read(name)
+        return Path(value).expanduser() if value is not None else None
+
     data_dir = read("GUILDHALL_DATA_DIR")
     cache = read("XDG_CACHE_HOME")
     default = (Path(cache) if cache is not None else Path("~/.cache").expanduser()) / "guildhall"
     return Environment(
         api_keys=read("GUILDHALL_API_KEYS"),
-        api_keys_file=Path(keys_file).expanduser() if keys_file is not None else None,
+        api_keys_file=read_path("GUILDHALL_API_KEYS_FILE"),
+        index_keys=read("GUILDHALL_INDEX_KEYS"),
+        index_keys_file=read_path("GUILDHALL_INDEX_KEYS_FILE"),
         url=read("GUILDHALL_URL"),
         data_dir=Path(data_dir).expanduser().absolute() if data_dir is not None else default,
         ray_address=read("RAY_ADDRESS"),

@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -32,6 +31,7 @@ from deployments.expert_call import (
     Retrieved,
     TextDelta,
 )
+from deployments.index_settings import IndexSettings
 from deployments.logs import log_event
 from deployments.node_index import NodeIndex
 from experts.errors import GuildhallError, IndexUnavailable
@@ -62,7 +62,6 @@ class _ServedDomain:
 
     model_ids: dict[str, str]
     index: NodeIndex | None
-    passages: int
 
 
 class ExpertServer(LLMServer):
@@ -110,13 +109,13 @@ class ExpertServer(LLMServer):
             await self._release(before)
 
     async def _prepare(self, fleet: str, name: str, settings: Mapping[str, Any]) -> _ServedDomain:
-        """One domain with its adapters loaded and its index open on this node; the index last, as it swaps at once."""
+        """One domain with its adapters loaded and its index open on this node; the index last: it settles at once."""
         model_ids = {
             variant: await self._load_adapter(name, variant, adapter)
             for variant, adapter in settings["adapters"].items()
         }
         index = await self._open_index(fleet, name, settings["index"])
-        return _ServedDomain(model_ids, index, settings["index"]["passages"] if settings["index"] else 0)
+        return _ServedDomain(model_ids, index)
 
     async def _load_adapter(self, domain: str, variant: str, adapter: str | None) -> str:
         """The id under which the engine answers for a variant; loads the adapter if it is not there yet."""
@@ -133,11 +132,11 @@ class ExpertServer(LLMServer):
         if settings is None:
             return None
         held = self._domains.get(domain)
-        root = Path(settings["root"])
-        if held is not None and held.index is not None and held.index.root == root:
-            await held.index.swap(settings["version"])
+        wanted = IndexSettings(**settings)
+        if held is not None and held.index is not None and held.index.settings.source == wanted.source:
+            await held.index.settle(wanted)
             return held.index
-        index = NodeIndex(fleet, domain, root, settings["version"])
+        index = NodeIndex(fleet, domain, wanted)
         await index.open()
         return index
 
@@ -176,7 +175,7 @@ class ExpertServer(LLMServer):
         result = SearchResult((), "")
         if domain.index is not None and request.vector is not None:
             try:
-                result = await domain.index.search(request.vector, domain.passages)
+                result = await domain.index.search(request.text, request.vector)
             except GuildhallError as error:
                 retryable = isinstance(error, IndexUnavailable)
                 yield Failed(Failure("index_unavailable", str(error), retryable))
@@ -250,6 +249,11 @@ class ExpertServer(LLMServer):
             },
             uptime_s=time.monotonic() - self._started_at,
             problems=dict(self._problems),
+            index_problems={
+                name: domain.index.problem
+                for name, domain in self._domains.items()
+                if domain.index is not None and domain.index.problem
+            },
         )
 
 
@@ -309,6 +313,8 @@ def _number_citations(domain: str, result: SearchResult) -> tuple[Citation, ...]
             domain=domain,
             title=hit.passage.title,
             source=hit.passage.source,
+            document=hit.passage.document,
+            position=hit.passage.position,
             text=hit.passage.text,
             score=hit.score,
             version=result.version,

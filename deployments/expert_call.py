@@ -93,6 +93,8 @@ class ReplicaState:
     uptime_s: float
     problems: Mapping[str, str] = field(default_factory=dict)
     """Why a domain could not be brought to what the fleet file asks for; the others are not touched by it."""
+    index_problems: Mapping[str, str] = field(default_factory=dict)
+    """Why a domain's index, which answers, does not serve what was committed to it last."""
 
 
 class Experts(Protocol):

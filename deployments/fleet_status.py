@@ -73,6 +73,9 @@ def _describe_replicas(
         "tokens_per_s": round(sum(rates.get((state.replica, domain), 0.0) for state in states), 2),
         # More than one only while a new version is being taken up.
         "index_version": ", ".join(versions) or None,
+        "index_problem": next(
+            (state.index_problems[domain] for state in states if domain in state.index_problems), None
+        ),
         "replica_states": [
             {
                 "replica": state.replica,

@@ -11,22 +11,23 @@ from ray import serve
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from deployments.api_keys import ApiKeys, check_listen_address, load_api_keys
+from deployments.api_keys import ApiKeys, IndexKeys, check_listen_address, load_api_keys, load_index_keys
 from deployments.chat_answer import ChatAnswer
 from deployments.chat_request import parse_chat_request
 from deployments.chat_response import ROUTED_MODEL, describe_embeddings, list_models
 from deployments.environment import read_environment
 from deployments.expert_call import Experts
 from deployments.fleet_status import describe_fleet, explain_unready
+from deployments.gateway_indexes import INDEX_ROUTES, add_index_routes
 from deployments.gateway_service import (
     GatewayService,
-    Serving,
-    TextEncoder,
     find_target,
     name_encoder,
     unknown_model,
 )
 from deployments.http_errors import ErrorReply, reply_to_error, reply_to_protocol_error
+from deployments.index_desk import FingerprintedEncoder
+from deployments.index_settings import IndexSource
 from deployments.logs import configure_logs
 from deployments.openai_api import parse_completion_request, parse_embedding_request, parse_plan_request
 from deployments.request_edge import (
@@ -35,10 +36,9 @@ from deployments.request_edge import (
     build_error,
     build_json,
     finish_or_leave,
-    read_body,
+    read_json,
     read_record,
 )
-from deployments.request_fields import parse_json_object
 from deployments.text_completion import TextCompletion
 from experts.errors import GuildhallError
 from experts.fleet import Fleet
@@ -46,7 +46,7 @@ from router.explain import explain_plan
 
 ROUTES = (
     "POST /v1/chat/completions, POST /v1/completions, POST /v1/embeddings, POST /v1/plan, GET /v1/models, "
-    "GET /v1/fleet, GET /healthz, GET /readyz, GET /metrics"
+    f"GET /v1/fleet, {INDEX_ROUTES}, GET /healthz, GET /readyz, GET /metrics"
 )
 # One question, median on two cores that three other busy processes share: 18 ms with one thread, 624 ms with two,
 # because each waits for the other at every layer. The gateway always shares its cores with engines.
@@ -69,6 +69,7 @@ def build_app(service: GatewayService, behind_proxy: bool = False) -> FastAPI:
     app.add_exception_handler(HTTPException, _answer_protocol_error)
     _add_answers(app, service)
     _add_facts(app, service)
+    add_index_routes(app, service)
     return app
 
 
@@ -78,7 +79,7 @@ def _add_answers(app: FastAPI, service: GatewayService) -> None:
     @app.post("/v1/chat/completions")
     async def complete_chat(request: Request) -> Response:
         serving = service.serving()
-        chat = parse_chat_request(await _read_json(request, serving))
+        chat = parse_chat_request(await read_json(request, serving.fleet.gateway.max_body_kib))
         answer = ChatAnswer(service, serving, find_target(chat.model, serving.fleet), chat, read_record(request))
         if chat.stream:
             return EventStream(answer.frames())
@@ -87,7 +88,7 @@ def _add_answers(app: FastAPI, service: GatewayService) -> None:
     @app.post("/v1/completions")
     async def complete_text(request: Request) -> Response:
         serving = service.serving()
-        wanted = parse_completion_request(await _read_json(request, serving))
+        wanted = parse_completion_request(await read_json(request, serving.fleet.gateway.max_body_kib))
         target = find_target(wanted.model, serving.fleet)
         completion = TextCompletion(service, serving, target, wanted, read_record(request))
         if wanted.stream:
@@ -97,7 +98,7 @@ def _add_answers(app: FastAPI, service: GatewayService) -> None:
     @app.post("/v1/embeddings")
     async def embed(request: Request) -> Response:
         serving = service.serving()
-        wanted = parse_embedding_request(await _read_json(request, serving))
+        wanted = parse_embedding_request(await read_json(request, serving.fleet.gateway.max_body_kib))
         encoder = name_encoder(serving.fleet)
         if wanted.model not in (encoder, serving.fleet.router.encoder):
             raise unknown_model(wanted.model, [encoder])
@@ -108,7 +109,7 @@ def _add_answers(app: FastAPI, service: GatewayService) -> None:
     @app.post("/v1/plan")
     async def plan(request: Request) -> Response:
         serving = service.serving()
-        wanted = parse_plan_request(await _read_json(request, serving), ROUTED_MODEL)
+        wanted = parse_plan_request(await read_json(request, serving.fleet.gateway.max_body_kib), ROUTED_MODEL)
         target = find_target(wanted.model, serving.fleet)
         made = await service.plan(serving, wanted.question, target, wanted.whole)
         read_record(request).fields |= {"model": wanted.model, "domains": [part.domain for part in made.sub_queries]}
@@ -158,14 +159,6 @@ def _add_facts(app: FastAPI, service: GatewayService) -> None:
         return Response(service.metrics.render(), headers={"content-type": METRICS_MEDIA_TYPE})
 
 
-async def _read_json(request: Request, serving: Serving) -> dict[str, Any]:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        observed = f"'{media_type[:60]}'" if media_type else "missing"
-        raise HTTPException(415, f"the content type is {observed}; send the header 'Content-Type: application/json'")
-    return parse_json_object(await read_body(request, serving.fleet.gateway.max_body_kib))
-
-
 def _build(answered: ErrorReply | Mapping[str, Any]) -> Response:
     return build_error(answered) if isinstance(answered, ErrorReply) else build_json(answered)
 
@@ -193,7 +186,7 @@ def _connect(fleet: Fleet) -> Experts:
     return ServeExperts(fleet)
 
 
-def _load_encoder(name: str) -> TextEncoder:
+def _load_encoder(name: str) -> FingerprintedEncoder:
     # Imported in the encoder's thread because it takes torch along.
     from retrieval.encoder import load_encoder
 
@@ -202,7 +195,9 @@ def _load_encoder(name: str) -> TextEncoder:
 
 @serve.ingress()
 class Gateway:
-    """The ingress deployment. `user_config` is {"fleet": a Fleet as JSON, with absolute paths}, applied in place.
+    """The ingress deployment; `user_config` is applied in place.
+
+    It is {"fleet": a Fleet as JSON, with absolute paths, "indexes": an IndexSource for each domain that has an index}.
 
     API keys come from the replica's own environment, never through Serve's configuration, which its dashboard shows.
     """
@@ -220,7 +215,10 @@ class Gateway:
         Raises ConfigurationError when the fleet would listen to other machines without an API key.
         """
         fleet = Fleet.model_validate(user_config["fleet"])
-        keys: ApiKeys = load_api_keys(read_environment())
+        environment = read_environment()
+        keys: ApiKeys = load_api_keys(environment)
         check_listen_address(fleet.gateway.host, keys)
         self._service.keys = keys
-        self._service.apply_fleet(fleet)
+        self._service.index_keys = IndexKeys(load_index_keys(environment), bool(keys))
+        indexes = {name: IndexSource(**source) for name, source in user_config["indexes"].items()}
+        self._service.apply_fleet(fleet, indexes)

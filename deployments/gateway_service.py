@@ -3,23 +3,26 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from deployments.api_keys import ApiKeys
+from deployments.api_keys import ApiKeys, IndexKeys
 from deployments.chat_response import ROUTED_MODEL
+from deployments.environment import read_environment
 from deployments.expert_call import Experts, ReplicaState
 from deployments.fan_out import FanOut, FanOutRequest
 from deployments.fleet_status import TokenRates
 from deployments.gateway_metrics import GatewayMetrics
 from deployments.in_flight import Slots
+from deployments.index_desk import FingerprintedEncoder, IndexDesk
+from deployments.index_settings import IndexSource
 from deployments.logs import log_event
 from experts.errors import Unavailable, UnknownModel
 from experts.fleet import Fleet, is_path
@@ -35,21 +38,16 @@ MODELS_NAMED_IN_ERRORS = 20
 Result = TypeVar("Result")
 
 
-class TextEncoder(Protocol):
-    """What the gateway needs of an encoder; `retrieval.encoder.Encoder` is the real one."""
-
-    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Serving:
     """One fleet, ready to answer."""
 
     fleet: Fleet
     experts: Experts
-    encoder: TextEncoder
+    encoder: FingerprintedEncoder
     snapshot: RouterSnapshot
     created: int
+    indexes: Mapping[str, IndexSource] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +67,12 @@ class GatewayService:
     def __init__(
         self,
         connect: Callable[[Fleet], Experts],
-        load_encoder: Callable[[str], TextEncoder],
+        load_encoder: Callable[[str], FingerprintedEncoder],
         keys: ApiKeys | None = None,
+        data_dir: Path | None = None,
     ) -> None:
         self.keys = keys if keys is not None else ApiKeys()
+        self.index_keys = IndexKeys(gateway_has_keys=bool(self.keys))
         self.metrics = GatewayMetrics()
         self.slots = Slots()
         self.rates = TokenRates()
@@ -80,13 +80,20 @@ class GatewayService:
         self._load_encoder = load_encoder
         # One thread: the encoder serves one batch at a time, and the event loop never waits for it.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
+        self.desk = IndexDesk(
+            data_dir if data_dir is not None else read_environment().data_dir,
+            lambda work: self._thread.submit(work).result(),
+        )
         self._wanted: Fleet | None = None
         self._serving: Serving | None = None
         self._loading: asyncio.Task[None] | None = None
         self._problem: str | None = "the gateway has no fleet yet"
 
-    def apply_fleet(self, fleet: Fleet) -> None:
-        """Serve a fleet as soon as its encoder and snapshot are there; until then the one before is served."""
+    def apply_fleet(self, fleet: Fleet, indexes: Mapping[str, IndexSource] | None = None) -> None:
+        """Serve a fleet as soon as its encoder and snapshot are there; until then the one before is served.
+
+        `indexes` says where the indexes of its domains lie.
+        """
         self._wanted = fleet
         self.slots.apply_limits(fleet)
         experts = self._connect(fleet)
@@ -94,9 +101,9 @@ class GatewayService:
             self._problem = f"the encoder '{fleet.router.encoder}' is loading; retry in a few seconds"
         else:
             self._problem = f"a change of fleet '{fleet.name}' is being applied; what was served before still is"
-        self._loading = asyncio.create_task(self._load(fleet, experts))
+        self._loading = asyncio.create_task(self._load(fleet, experts, indexes or {}))
 
-    async def _load(self, fleet: Fleet, experts: Experts) -> None:
+    async def _load(self, fleet: Fleet, experts: Experts, indexes: Mapping[str, IndexSource]) -> None:
         started = time.perf_counter()
         before = self._serving
         try:
@@ -111,7 +118,7 @@ class GatewayService:
             log_event("fleet_failed", logging.ERROR, fleet=fleet.name, error=str(error))
             return
         if self._wanted is fleet:
-            self._serving = Serving(fleet, experts, encoder, snapshot, int(time.time()))
+            self._serving = Serving(fleet, experts, encoder, snapshot, int(time.time()), indexes)
             self._problem = None
             log_event("fleet_applied", fleet=fleet.name, seconds=round(time.perf_counter() - started, 3))
 
@@ -124,6 +131,7 @@ class GatewayService:
         """Stop the encoder's thread; what it is computing is finished, what waits is dropped."""
         if self._loading is not None:
             self._loading.cancel()
+        self.desk.close()
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     @property

@@ -1,35 +1,49 @@
 """The index actor: one per domain and node, shared by the replicas of that domain on that node.
 
 It lives by leases. Each replica holds one and renews it; when none is left the actor ends itself, so nothing has to
-remember to remove it. It keeps open the versions that its leases and searches name and owns nothing else: started
-again after a crash it needs no state back, the next search or renewal names what to open.
+remember to remove it. It follows its index by itself: what is committed there is searched from the next look on, and
+started again after a crash it needs nothing back but where the index lies.
 
-The process imports numpy and FAISS, never torch or vLLM: it must be back in about a second.
+The process imports numpy and FAISS, never torch or vLLM: it must be back in about a second. Only a fleet file that
+names a reranker brings torch in.
 """
 
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar, cast
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from typing import TYPE_CHECKING, TypeVar, cast
 
-import numpy as np
-import numpy.typing as npt
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from retrieval.index import OpenIndex, open_index
+from deployments.environment import read_environment
+from deployments.index_settings import IndexSource
+from deployments.logs import configure_logs, log_event
+from experts.errors import GuildhallError
+from retrieval.index_reader import IndexReader
 from retrieval.passage import SearchResult
+from retrieval.snapshot import SearchQuery, Snapshot
+from retrieval.storage import open_storage
+
+if TYPE_CHECKING:
+    from retrieval.rerank import Reranker
 
 NAMESPACE = "guildhall"
 # A lease outlives four missed renewals: an event loop that hangs for seconds does not lose its index.
 LEASE_S = 5.0
 RENEW_S = 1.0
 WATCH_S = 0.5
+# What is added is found within a second: this, plus the time to take a commit up.
+FOLLOW_S = 0.2
 # FAISS lets go of the interpreter while it searches; more threads than this only queue for the same cores.
 SEARCH_THREADS = 4
+# A cross-encoder reads every passage with the question; beyond these the fused order has little left to gain.
+RERANKED = 20
+RERANK_THREADS = 1
 
 
 Method = TypeVar("Method", bound=Callable[..., object])
@@ -39,46 +53,75 @@ def _never_behind_a_search(method: Method) -> Method:
     return cast(Method, ray.method(concurrency_group="lease")(method))
 
 
+def _never_before_a_search(method: Method) -> Method:
+    return cast(Method, ray.method(concurrency_group="rerank")(method))
+
+
 @dataclass(frozen=True, slots=True)
 class IndexActorReport:
-    """What an index actor says about itself: where it runs, and what it holds open for whom."""
+    """What an index actor says about itself: where it runs, what it serves, and for whom.
+
+    `version` is empty before the index is open; `problem` is empty unless something newer cannot be served.
+    """
 
     node_id: str
     pid: int
-    versions: tuple[str, ...]
+    version: str
+    problem: str
     holders: tuple[str, ...]
 
 
 class IndexActor:
-    """The actor's code: searches run in `SEARCH_THREADS` threads, leases in one of their own."""
+    """The actor's code: searches run in `SEARCH_THREADS` threads, leases and reranking in threads of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, source: IndexSource) -> None:
+        configure_logs()
+        self._source = source
         self._node_id: str = ray.get_runtime_context().get_node_id()
-        # Guards all that follows; held for dictionary work only.
-        self._lock = threading.Lock()
         self._opening = threading.Lock()
-        self._open: dict[tuple[str, str], OpenIndex] = {}
-        # Index to the last time that a search or a holder named it; holder to its last renewal.
-        self._named: dict[tuple[str, str], float] = {}
+        self._reader: IndexReader | None = None
+        # Replaced whole, never changed: a search works on the snapshot that it found here to its end.
+        self._snapshot: Snapshot | None = None
+        self._problem = ""
+        self._rerankers: dict[str, Reranker] = {}
+        # Guards the leases; held for dictionary work only.
+        self._lock = threading.Lock()
         self._leases: dict[str, float] = {}
         self._unheld_since = time.monotonic()
         self._had_holder = False
         threading.Thread(target=self._watch, args=(ray.get_runtime_context().current_actor,), daemon=True).start()
+        threading.Thread(target=self._follow, daemon=True).start()
 
-    def open(self, root: str, version: str) -> None:
-        """Open a version, so that no search has to wait for it; raises IndexDamaged."""
-        self._index(root, version)
+    def open(self) -> IndexActorReport:
+        """Open the index, so that no search has to wait for it.
 
-    def search(self, root: str, version: str, vector: npt.NDArray[np.float32], k: int) -> SearchResult:
-        """Search one version, opening it first where a restart has lost it."""
-        return self._index(root, version).search(vector, k)
+        Raises IndexDamaged, EncoderMismatch, or IndexUnavailable where there is no index.
+        """
+        self._open()
+        return self._report()
+
+    def search(self, query: SearchQuery) -> SearchResult:
+        """Search what is served now, opening the index first where a restart has lost it."""
+        return (self._snapshot or self._open()).search(query)
+
+    @_never_before_a_search
+    def load_reranker(self, name: str) -> None:
+        """Load a cross-encoder, so that no search has to wait for it; raises ConfigurationError."""
+        self._load_reranker(name)
+
+    @_never_before_a_search
+    def search_reranked(self, query: SearchQuery, name: str) -> SearchResult:
+        """Search wider, then let a cross-encoder choose and order the `query.k` best; scores are then its own."""
+        wider = replace(query, k=max(query.k, RERANKED))
+        found = (self._snapshot or self._open()).search(wider)
+        hits = self._load_reranker(name).rank(query.text, found.hits, query.k)
+        return replace(found, hits=tuple(hits))
 
     @_never_behind_a_search
-    def hold(self, holder: str, root: str, version: str) -> IndexActorReport:
-        """Take or renew a holder's lease, and keep the version that it uses open if it is."""
-        now = time.monotonic()
+    def hold(self, holder: str) -> IndexActorReport:
+        """Take or renew a holder's lease."""
         with self._lock:
-            self._leases[holder] = self._named[root, version] = now
+            self._leases[holder] = time.monotonic()
             self._had_holder = True
         return self._report()
 
@@ -92,27 +135,59 @@ class IndexActor:
     def observe(self) -> IndexActorReport:
         return self._report()
 
-    def _index(self, root: str, version: str) -> OpenIndex:
-        key = (root, version)
-        with self._lock:
-            self._named[key] = time.monotonic()
-            index = self._open.get(key)
-        if index is None:
-            with self._opening:  # One reads and checks the files, the others wait for it.
-                index = self._open.get(key) or open_index(Path(root), version)
-                with self._lock:
-                    self._open[key] = index
-                    self._named[key] = time.monotonic()
-        return index
+    def _open(self) -> Snapshot:
+        with self._opening:  # One reads and checks the files, the others wait for it.
+            if self._snapshot is None:
+                storage = open_storage(self._source.location, read_environment().data_dir / "copies")
+                reader = IndexReader(storage, self._source.encoder)
+                reader.refresh()
+                self._snapshot, self._reader = reader.snapshot(), reader
+            return self._snapshot
+
+    def _load_reranker(self, name: str) -> "Reranker":
+        if name not in self._rerankers:
+            import torch
+
+            from retrieval.rerank import Reranker
+
+            # As for the encoder: threads that share their cores with engines wait for each other at every layer.
+            torch.set_num_threads(RERANK_THREADS)
+            reranker = Reranker(name)
+            reranker.load()
+            self._rerankers[name] = reranker
+        return self._rerankers[name]
 
     def _report(self) -> IndexActorReport:
+        snapshot = self._snapshot
         with self._lock:
             return IndexActorReport(
                 node_id=self._node_id,
                 pid=os.getpid(),
-                versions=tuple(sorted({version for _, version in self._open})),
+                version=snapshot.label if snapshot is not None else "",
+                problem=self._problem,
                 holders=tuple(sorted(self._leases)),
             )
+
+    def _follow(self) -> None:
+        """Take up what is committed, and stay with the last good state where that cannot be."""
+        while True:
+            time.sleep(FOLLOW_S)
+            try:
+                if self._reader is None:
+                    if self._had_holder:  # After a crash: the next search must not be the one that opens the index.
+                        self._open()
+                    continue
+                # A version that is being pulled and checked does not hold up what is added meanwhile.
+                self._reader.refresh(wait=False)
+                self._snapshot = self._reader.snapshot()
+                problem = "; ".join(self._snapshot.damage)
+            except GuildhallError as error:
+                problem = str(error)
+            except Exception as error:  # noqa: BLE001 - the thread's edge: a storage that is away comes back
+                problem = f"index {self._source.location} cannot be read now ({type(error).__name__}: {error})"
+            if problem and problem != self._problem:
+                log_event("index_not_taken_up", logging.ERROR, serving=self._report().version, error=problem)
+            self._problem = problem
 
     def _watch(self, itself: ray.actor.ActorHandle) -> None:
         while True:
@@ -123,12 +198,10 @@ class IndexActor:
                 ray.kill(itself, no_restart=True)
 
     def _drop_stale(self) -> bool:
-        """Forget leases not renewed and versions not named for `LEASE_S`; whether it is time to end."""
+        """Forget leases not renewed for `LEASE_S`; whether it is time to end."""
         now = time.monotonic()
         with self._lock:
             self._leases = {holder: renewed for holder, renewed in self._leases.items() if now - renewed < LEASE_S}
-            self._named = {index: named for index, named in self._named.items() if now - named < LEASE_S}
-            self._open = {index: opened for index, opened in self._open.items() if index in self._named}
             if self._leases:
                 self._unheld_since = now
             # After a start or a restart the holders get a whole lease's time to come; later the last one takes the
@@ -139,26 +212,33 @@ class IndexActor:
 # A crash is mended by Ray: the process comes back and the calls in flight are sent again. Threads rather than asyncio:
 # 1.1 ms a call against 1.4 ms, 2,100 calls a second against 1,400 (two idle cores, four hits).
 _ACTOR_CLASS = ray.remote(
-    max_restarts=-1, max_task_retries=-1, max_concurrency=SEARCH_THREADS, concurrency_groups={"lease": 1}
+    max_restarts=-1,
+    max_task_retries=-1,
+    max_concurrency=SEARCH_THREADS,
+    concurrency_groups={"lease": 1, "rerank": RERANK_THREADS},
 )(IndexActor)
 
 
-def actor_name(fleet: str, domain: str, node_id: str) -> str:
-    """The name, within `NAMESPACE`, of a domain's index actor on a node."""
-    return f"index:{fleet}:{domain}:{node_id}"
+def actor_name(fleet: str, domain: str, node_id: str, source: IndexSource) -> str:
+    """The name, within `NAMESPACE`, of the actor of a domain's index on a node.
+
+    An index that moves, or that another encoder built, has an actor of its own: both serve until replicas let go.
+    """
+    which = sha256(f"{source.location}\n{source.encoder}".encode()).hexdigest()[:8]
+    return f"index:{fleet}:{domain}:{node_id}:{which}"
 
 
-def join_index_actor(fleet: str, domain: str, node_id: str) -> ray.actor.ActorHandle:
-    """The domain's index actor on a node, created there when there is none; does not wait for it to start.
+def join_index_actor(fleet: str, domain: str, node_id: str, source: IndexSource) -> ray.actor.ActorHandle:
+    """The actor of a domain's index on a node, created there when there is none; does not wait for it to start.
 
     Blocks for a round trip to Ray's control store: call it off the event loop.
     """
     return _ACTOR_CLASS.options(
-        name=actor_name(fleet, domain, node_id),
+        name=actor_name(fleet, domain, node_id, source),
         namespace=NAMESPACE,
         get_if_exists=True,
         # Not owned by the replica that happens to come first.
         lifetime="detached",
         num_cpus=0,
         scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-    ).remote()
+    ).remote(source)

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import uuid
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,15 +11,17 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from deployments.index_actor import RENEW_S, IndexActorReport, join_index_actor
+from deployments.index_settings import IndexSettings
 from experts.errors import GuildhallError, IndexUnavailable
 from retrieval.passage import SearchResult
+from retrieval.snapshot import SearchQuery
 
 logger = logging.getLogger(__name__)
 
 # An actor that was killed answers again after 1.0 to 1.5 s on two busy cores; a node may need ten times that.
 SEARCH_DEADLINE_S = 15.0
-# The first start of a large index reads and checks all its files.
-OPEN_DEADLINE_S = 120.0
+# The first start of a large index fetches, reads and checks all its files.
+OPEN_DEADLINE_S = 600.0
 REJOIN_PAUSE_S = 0.1
 
 
@@ -30,9 +31,12 @@ class NodeIndex:
     Every call goes to the index actor of this node and finds, awaits or creates it again when it is gone.
     """
 
-    def __init__(self, fleet: str, domain: str, root: Path, version: str) -> None:
-        self.root = root
-        self.version = version
+    def __init__(self, fleet: str, domain: str, settings: IndexSettings) -> None:
+        self.settings = settings
+        self.version = ""
+        """What the actor last said that it serves."""
+        self.problem = ""
+        """Why it does not serve something newer; empty when it has no reason to."""
         self._fleet = fleet
         self._domain = domain
         self._holder = uuid.uuid4().hex
@@ -42,43 +46,47 @@ class NodeIndex:
         self._renewal: asyncio.Task[None] | None = None
 
     async def open(self, deadline_s: float = OPEN_DEADLINE_S) -> IndexActorReport:
-        """Create or join the actor on this node, wait until the version is open there, and keep it from then on.
+        """Create or join the actor on this node, wait until the index is open there, and keep it from then on.
 
-        Raises IndexDamaged, or IndexUnavailable when the actor is not ready in time.
+        Raises IndexDamaged or EncoderMismatch, or IndexUnavailable when the actor is not ready in time.
         """
         self._node_id = ray.get_runtime_context().get_node_id()
-        # Before the version is open: reading a large index takes longer than a lease lasts.
+        # Before the index is open: reading a large one takes longer than a lease lasts.
         self._renewal = asyncio.create_task(self._renew(), name=f"index lease {self._domain}")
         try:
-            await self._open(self.version, deadline_s)
-            return await self.observe()
+            await self._load_reranker(self.settings, deadline_s)
+            return self._note(await self._call("open", (), deadline_s))
         except BaseException:  # Whatever it was, also a cancellation: an index that is not open holds no lease.
             await self.close()
             raise
 
     async def search(
-        self, vector: npt.NDArray[np.float32], k: int, deadline_s: float = SEARCH_DEADLINE_S
+        self, text: str, vector: npt.NDArray[np.float32], deadline_s: float = SEARCH_DEADLINE_S
     ) -> SearchResult:
-        """The k nearest passages, all from one version, found on this node.
+        """The passages for a sub-query, as the settings say, all from one version, found on this node.
 
         Raises IndexUnavailable when the actor does not answer in time, ConfigurationError for a vector of another
         encoder.
         """
-        result: SearchResult = await self._call("search", (str(self.root), self.version, vector, k), deadline_s)
+        settings = self.settings
+        query = SearchQuery(
+            vector=vector, text=text, k=settings.passages, mode=settings.search, dense_weight=settings.dense_weight
+        )
+        result: SearchResult
+        if settings.reranker is None:
+            result = await self._call("search", (query,), deadline_s)
+        else:
+            result = await self._call("search_reranked", (query, settings.reranker), deadline_s)
         return result
 
-    async def swap(self, version: str, deadline_s: float = OPEN_DEADLINE_S) -> None:
-        """Search another version from now on; searches under way finish in the one they began with.
-
-        Searches go on in the old version until the new one is open, and stay there when it cannot be opened.
-        """
-        await self._open(version, deadline_s)
-        self.version = version
+    async def settle(self, settings: IndexSettings, deadline_s: float = OPEN_DEADLINE_S) -> None:
+        """Search the same index with other settings from now on; raises ConfigurationError and changes nothing."""
+        await self._load_reranker(settings, deadline_s)
+        self.settings = settings
 
     async def observe(self, deadline_s: float = SEARCH_DEADLINE_S) -> IndexActorReport:
         """What this node's actor reports of itself."""
-        report: IndexActorReport = await self._call("observe", (), deadline_s)
-        return report
+        return self._note(await self._call("observe", (), deadline_s))
 
     async def close(self) -> None:
         """Give the lease back; the actor ends when it was the last. Never raises for an actor that is gone."""
@@ -97,14 +105,19 @@ class NodeIndex:
         while True:
             await asyncio.sleep(RENEW_S)
             try:
-                await self._call("hold", (self._holder, str(self.root), self.version), SEARCH_DEADLINE_S)
+                self._note(await self._call("hold", (self._holder,), SEARCH_DEADLINE_S))
             except GuildhallError as error:
                 logger.warning("lease on the index of domain '%s' not renewed: %s", self._domain, error)
             except Exception:  # The task's edge: a lease must outlive whatever one renewal ran into.
                 logger.exception("lease on the index of domain '%s' not renewed", self._domain)
 
-    async def _open(self, version: str, deadline_s: float) -> None:
-        await self._call("open", (str(self.root), version), deadline_s)
+    def _note(self, report: IndexActorReport) -> IndexActorReport:
+        self.version, self.problem = report.version, report.problem
+        return report
+
+    async def _load_reranker(self, settings: IndexSettings, deadline_s: float) -> None:
+        if settings.reranker is not None:
+            await self._call("load_reranker", (settings.reranker,), deadline_s)
 
     async def _call(self, method: str, arguments: tuple[object, ...], deadline_s: float) -> Any:
         """Call the actor until it answers, joining it again each time it has ended."""
@@ -142,8 +155,10 @@ class NodeIndex:
     async def _join(self) -> ray.actor.ActorHandle:
         async with self._joining:  # One call finds the actor again, the others wait for it.
             if self._actor is None:
-                actor = await asyncio.to_thread(join_index_actor, self._fleet, self._domain, self._node_id)
-                report: IndexActorReport = await actor.hold.remote(self._holder, str(self.root), self.version)
+                actor = await asyncio.to_thread(
+                    join_index_actor, self._fleet, self._domain, self._node_id, self.settings.source
+                )
+                report: IndexActorReport = await actor.hold.remote(self._holder)
                 if report.node_id != self._node_id:
                     raise IndexUnavailable(
                         f"index actor of domain '{self._domain}' runs on node {report.node_id}, its replica on "

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fastapi.responses import Response
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,6 +18,7 @@ from deployments.fan_out import closing_iterator
 from deployments.gateway_service import GatewayService
 from deployments.http_errors import ErrorReply, reply_to_error, reply_to_internal_error
 from deployments.logs import bind_request_id, choose_request_id, log_event, logger
+from deployments.request_fields import parse_json_object
 from experts.errors import BadRequest, BodyTooLarge, GuildhallError
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
@@ -25,6 +27,7 @@ OPEN_PATHS = frozenset({"/healthz", "/readyz"})
 # A client that sends a body of the largest size over a slow line needs seconds; one that trickles holds a slot.
 BODY_TIMEOUT_S = 30
 CLIENT_GONE = 499
+JSON = "application/json"
 
 Result = TypeVar("Result")
 
@@ -100,7 +103,7 @@ class RequestEdge:
         with ExitStack() as stack:
             if scope["path"] not in OPEN_PATHS:
                 self._service.keys.check(_read_header(scope, b"authorization"))
-                if scope["method"] == "POST":
+                if scope["method"] in {"POST", "DELETE"}:
                     stack.enter_context(self._service.slots.gateway.hold())
             await self._app(scope, receive, send)
 
@@ -198,6 +201,22 @@ async def finish_or_leave(receive: Receive, work: Coroutine[Any, Any, Result]) -
 async def _watch_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def check_media_type(request: Request, *allowed: str) -> str:
+    """The media type of a request; raises HTTPException (415) unless it is one of those allowed."""
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in allowed:
+        observed = f"'{media_type[:60]}'" if media_type else "missing"
+        wanted = " or ".join(f"'Content-Type: {name}'" for name in allowed)
+        raise HTTPException(415, f"the content type is {observed}; send the header {wanted}")
+    return media_type
+
+
+async def read_json(request: Request, limit_kib: int) -> dict[str, Any]:
+    """The JSON object of a request's body."""
+    check_media_type(request, JSON)
+    return parse_json_object(await read_body(request, limit_kib))
 
 
 async def read_body(request: Request, limit_kib: int) -> bytes:

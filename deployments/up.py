@@ -4,18 +4,18 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 
-from deployments.api_keys import ApiKeys, check_listen_address, load_api_keys
+from deployments.api_keys import ApiKeys, check_listen_address, load_api_keys, load_index_keys
 from deployments.cli_changes import Changes
 from deployments.cli_progress import Progress
+from deployments.client import GatewayClient, connect_gateway
 from deployments.environment import Environment
 from deployments.local_ray import (
     LocalRay,
@@ -30,11 +30,12 @@ from experts.errors import ConfigurationError, Unavailable
 from experts.fleet import Fleet
 from experts.fleet_file import load_fleet
 
-if TYPE_CHECKING:
-    from deployments.applications import IndexLocation
-
 READY_TIMEOUT_S = 900.0
 SHUTDOWN_TIMEOUT_S = 30.0
+# Replicas look every 0.2 s; reading and checking a version of a million passages takes tens of seconds.
+FOLLOW_TIMEOUT_S = 300.0
+FOLLOW_POLL_S = 0.1
+FLEET_FILE = "fleet-file"
 # Logical CPUs of Ray for what is not an engine: the gateway and tasks that build applications.
 SPARE_CPUS = 2
 OUR_APPLICATIONS = "deployments.applications:"
@@ -42,13 +43,14 @@ OUR_APPLICATIONS = "deployments.applications:"
 
 @dataclass(frozen=True, slots=True)
 class UpReport:
-    """A fleet that serves: where, what was changed to get there, and seconds per stage."""
+    """A fleet that serves: where, what was changed to get there, each index's version, and seconds per stage."""
 
     fleet: str
     url: str
     ray_address: str
     started_ray: bool
     changes: Changes
+    indexes: Mapping[str, str]
     timings_s: Mapping[str, float]
     total_s: float
 
@@ -67,12 +69,14 @@ def bring_up(file: Path, environment: Environment, progress: Progress, timeout_s
     if not keys:
         progress.say("no API key is configured: the gateway listens on loopback only; GUILDHALL_API_KEYS opens it")
     with hold_lock(environment.data_dir):
-        local, started = _launch_ray(fleet, keys, environment, progress)
+        local, started = _launch_ray(fleet, _digest_keys(keys, environment), environment, progress)
         # While Ray starts: both want the processor, but Ray waits for its own processes most of the time.
-        indexes = build_indexes(fleet, environment.data_dir, progress)
+        from deployments.index_build import build_indexes
+
+        built = build_indexes(fleet, environment.data_dir, progress)
         from deployments.applications import plan_serve_config
 
-        config = plan_serve_config(fleet, indexes)
+        config = plan_serve_config(fleet, {name: source for name, (source, _) in built.items()})
         if local is not None and not local.address:
             local = await_local_ray(environment.data_dir, local)
         if progress.is_running("ray"):
@@ -83,14 +87,20 @@ def bring_up(file: Path, environment: Environment, progress: Progress, timeout_s
             changes = apply_config(config, progress, shared=local is None)
             logs = Path(local.folder) / "session_latest" / "logs" if local is not None else None
             await_ready(config, progress, time.monotonic() + timeout_s, logs)
+            url = gateway_url(fleet.gateway.host, fleet.gateway.port)
             if keys and local is None:
-                check_keys_required(gateway_url(fleet.gateway.host, fleet.gateway.port))
+                check_keys_required(url)
+            with closing(connect_gateway(environment, url)) as gateway:
+                changed = {name: change.version for name, (_, change) in built.items() if change.changed}
+                await_versions(changed, gateway, progress)
+        remember_fleet(environment.data_dir, file)
     return UpReport(
         fleet=fleet.name,
-        url=gateway_url(fleet.gateway.host, fleet.gateway.port),
+        url=url,
         ray_address=address,
         started_ray=started,
         changes=changes,
+        indexes={name: change.version for name, (_, change) in built.items()},
         timings_s=progress.timings_s,
         total_s=round(time.monotonic() - began, 3),
     )
@@ -121,46 +131,46 @@ def bring_down(environment: Environment, progress: Progress) -> str | None:
     return f"applications {', '.join(deleted)} on Ray at {address}" if deleted else None
 
 
-def build_indexes(fleet: Fleet, data_dir: Path, progress: Progress) -> dict[str, "IndexLocation"]:
-    """Every domain's index at the version of its corpus, built where it is not there yet.
+def await_versions(wanted: Mapping[str, str], gateway: GatewayClient, progress: Progress) -> None:
+    """Wait until every replica of a domain serves its index at least as new as wanted; they follow by themselves.
 
-    Without anything to build neither torch nor FAISS is imported.
+    Raises Unavailable with what they serve instead.
     """
-    from deployments.applications import IndexLocation
-    from retrieval.corpus import load_corpus
-    from retrieval.encoder import load_encoder, observe_encoder_fingerprint
-    from retrieval.index import build_index, corpus_version, is_built
+    waiting = dict(wanted)
+    deadline = time.monotonic() + FOLLOW_TIMEOUT_S
+    while waiting:
+        lines = gateway.observe_fleet()["domains"]
+        for name, version in wanted.items():
+            served = {
+                str(state["index_version"])
+                for line in lines
+                if line["domain"] == name
+                for state in line["replica_states"]
+            }
+            if name in waiting and all(_has(label, version) for label in served):
+                progress.say(f"  index {name}: {', '.join(sorted(served)) or 'no replica runs'}")
+                waiting.pop(name)
+        if waiting and time.monotonic() > deadline:
+            name = next(iter(waiting))
+            line = next(line for line in lines if line["domain"] == name)
+            raise Unavailable(
+                f"replicas of domain '{name}' serve its index at {line['index_version']} and not at {waiting[name]} "
+                f"after {FOLLOW_TIMEOUT_S:.0f} s: {line['index_problem'] or 'their log says why'}; see "
+                "`guildhall status`"
+            )
+        time.sleep(FOLLOW_POLL_S if waiting else 0)
 
-    with_index = {name: domain.index for name, domain in fleet.domains.items() if domain.index is not None}
-    if not with_index:
-        return {}
-    encoder = None
-    found: dict[str, IndexLocation] = {}
-    fingerprint = observe_encoder_fingerprint(fleet.router.encoder)
-    for name, index in with_index.items():
-        stage = f"index {name}"
-        with progress.stage(stage):
-            passages = load_corpus(Path(index.corpus))
-            root = data_dir / "indexes" / fleet.name / name
-            version = corpus_version(passages, fingerprint)
-            detail = f"{len(passages)} passages, version {version}"
-            if is_built(root, version):
-                progress.update(stage, f"{detail}, current")
-            else:
-                if encoder is None:
-                    progress.update(stage, f"loading encoder {fleet.router.encoder}")
-                    encoder = load_encoder(fleet.router.encoder)
-                began = time.monotonic()
 
-                def report(done: int, of: int, stage: str = stage, began: float = began) -> None:
-                    rate = done / max(time.monotonic() - began, 1e-3)
-                    progress.update(stage, f"{done} of {of} passages, {rate:.0f} passages/s")
+def _has(served: str, wanted: str) -> bool:
+    """Whether a state of an index, as `<version>.<commit>`, is the one wanted or a later one."""
+    (version, _, commit), (wanted_version, _, wanted_commit) = served.partition("."), wanted.partition(".")
+    # With the commit that publishes a version the one before it is served until the new one is open.
+    return version == wanted_version or (commit.isdecimal() and int(commit) > int(wanted_commit))
 
-                version = build_index(passages, encoder, root, report)
-                rate = len(passages) / max(time.monotonic() - began, 1e-3)
-                progress.update(stage, f"{detail}, built at {rate:.0f} passages/s")
-            found[name] = IndexLocation(root=str(root), version=version)
-    return found
+
+def remember_fleet(data_dir: Path, file: Path) -> None:
+    """Make a fleet file the one that `guildhall index` works on when it is told none."""
+    (data_dir / FLEET_FILE).write_text(str(file.absolute()), encoding="utf-8")
 
 
 def plan_logical_cpus(fleet: Fleet, cores: int) -> int:
@@ -220,22 +230,26 @@ def connect_ray(local: LocalRay | None, environment: Environment) -> Iterator[st
             ray.shutdown()
 
 
-def _launch_ray(
-    fleet: Fleet, keys: ApiKeys, environment: Environment, progress: Progress
-) -> tuple[LocalRay | None, bool]:
+def _digest_keys(keys: ApiKeys, environment: Environment) -> str:
+    """What tells one set of keys from another; empty without any."""
+    writing = load_index_keys(environment).digests
+    digests = [*sorted(keys.digests), *(b"index" + digest for digest in sorted(writing))]
+    return sha256(b"".join(digests)).hexdigest() if digests else ""
+
+
+def _launch_ray(fleet: Fleet, keys: str, environment: Environment, progress: Progress) -> tuple[LocalRay | None, bool]:
     """The Ray to use, None for that of RAY_ADDRESS, and whether it is being started now."""
     if environment.ray_address is not None:
         progress.finish("ray", f"RAY_ADDRESS={environment.ray_address}")
         return None, False
-    digest = sha256(b"".join(sorted(keys.digests))).hexdigest() if keys else ""
     cpus = plan_logical_cpus(fleet, os.cpu_count() or 1)
     local = find_local_ray(environment.data_dir)
     if local is None:
         check_port(fleet.gateway.host, fleet.gateway.port)
         progress.start("ray", f"starting with {cpus} logical CPUs")
-        return launch_local_ray(environment.data_dir, cpus, digest), True
+        return launch_local_ray(environment.data_dir, cpus, keys), True
     for differs, what in (
-        (local.keys != digest, "other API keys"),
+        (local.keys != keys, "other API keys"),
         (local.cpus < cpus, f"{local.cpus} logical CPUs, the fleet now needs {cpus}"),
     ):
         if differs:

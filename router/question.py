@@ -99,7 +99,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """A passage that an answer cites by `number`; `version` is that of the index which returned it."""
+    """A passage that an answer cites by `number`; `version` is the state of the index that returned it.
+
+    `document` and `position` (from 0) say where it stands: `guildhall index search` shows the same.
+    """
 
     number: int
     domain: str
@@ -108,6 +111,8 @@ class Citation:
     text: str
     score: float
     version: str
+    document: str = ""
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from experts.fleet import Index
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -69,6 +71,23 @@ def test_every_command_of_the_readme_works(environment: dict[str, str]) -> None:
     assert len(answer) == 2
     for line in answer:
         assert line in outputs[asked]
+
+
+def test_every_command_of_the_page_about_indexes_works(environment: dict[str, str]) -> None:
+    page = (ROOT / "docs/indexes.md").read_text()
+    (block,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    outputs = []
+    for command in block.strip().splitlines():
+        done = run(command, environment)
+        assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+        outputs.append(done.stdout)
+    assert "ferry, passage 0" in outputs[2]
+    assert "nine coins" in outputs[2]
+
+
+def test_the_index_of_the_page_about_indexes_is_one_that_a_fleet_file_may_have() -> None:
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/indexes.md").read_text(), re.DOTALL)
+    assert Index.model_validate(yaml.safe_load(block)["index"]).reranker
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:

@@ -20,6 +20,7 @@ from deployments.expert_call import (
     TextDelta,
 )
 from deployments.gateway_service import GatewayService, Serving, Target
+from deployments.index_settings import IndexSource
 from experts.fleet import Fleet
 from router.question import Citation, Failure, Plan, Question, Reference, SubQuery, SubQueryId, Usage
 
@@ -28,6 +29,9 @@ DIMENSIONS = 16
 
 class WordEncoder:
     """Vectors from the words of a text: equal texts are equal, shared words are near."""
+
+    fingerprint = "words"
+    dimensions = DIMENSIONS
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         vectors = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
@@ -193,9 +197,14 @@ class PlannedService(GatewayService):
         return await super().plan(serving, question, target, whole)
 
 
-async def start_service(experts: ScriptedExperts, fleet: Fleet | None = None, **settings: Any) -> PlannedService:
+async def start_service(
+    experts: ScriptedExperts,
+    fleet: Fleet | None = None,
+    indexes: Mapping[str, IndexSource] | None = None,
+    **settings: Any,
+) -> PlannedService:
     """A service that is ready to answer."""
     service = PlannedService(lambda _: experts, lambda _: WordEncoder(), **settings)
-    service.apply_fleet(fleet if fleet is not None else build_fleet())
+    service.apply_fleet(fleet if fleet is not None else build_fleet(), indexes)
     await service.wait_loaded()
     return service

@@ -1,12 +1,20 @@
-"""API keys: which open the gateway, where they come from, where none are needed."""
+"""API keys: which open the gateway, which may change indexes, where they come from, where none are needed."""
 
 from pathlib import Path
 
 import pytest
 
-from deployments.api_keys import ApiKeys, check_listen_address, digest_keys, is_loopback, load_api_keys
+from deployments.api_keys import (
+    ApiKeys,
+    IndexKeys,
+    check_listen_address,
+    digest_keys,
+    is_loopback,
+    load_api_keys,
+    load_index_keys,
+)
 from deployments.environment import read_environment
-from experts.errors import ConfigurationError, NotAuthenticated
+from experts.errors import ConfigurationError, NotAllowed, NotAuthenticated
 
 KEY = "a-good-key-of-32-characters-0001"
 OTHER = "a-good-key-of-32-characters-0002"
@@ -53,6 +61,49 @@ def test_a_file_that_everybody_may_read_is_refused_with_the_way_to_mend_it(tmp_p
     file.chmod(0o644)
     with pytest.raises(ConfigurationError, match="chmod 600"):
         load_api_keys(read_environment({"GUILDHALL_API_KEYS_FILE": str(file)}))
+
+
+def test_an_index_key_opens_what_an_api_key_opens_and_not_the_other_way_round(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(OTHER)
+    file.chmod(0o600)
+    environment = read_environment({"GUILDHALL_API_KEYS": KEY, "GUILDHALL_INDEX_KEYS_FILE": str(file)})
+    load_api_keys(environment).check(f"Bearer {OTHER}")
+    writing = IndexKeys(load_index_keys(environment), gateway_has_keys=True)
+    writing.check(f"Bearer {OTHER}", None)
+    for header in (f"Bearer {KEY}", None):
+        with pytest.raises(NotAllowed, match="GUILDHALL_INDEX_KEYS") as caught:
+            writing.check(header, None)
+        assert KEY not in str(caught.value)
+
+
+def test_index_keys_alone_guard_writing_and_open_no_other_address() -> None:
+    environment = read_environment({"GUILDHALL_INDEX_KEYS": KEY})
+    assert not load_api_keys(environment)
+    writing = IndexKeys(load_index_keys(environment))
+    writing.check(f"Bearer {KEY}", None)
+    with pytest.raises(NotAllowed):
+        writing.check(None, None)
+    with pytest.raises(ConfigurationError, match="GUILDHALL_API_KEYS"):
+        check_listen_address("0.0.0.0", load_api_keys(environment))
+
+
+def test_without_an_index_key_only_a_gateway_without_api_keys_lets_local_programs_write() -> None:
+    IndexKeys().check(None, None)
+    with pytest.raises(NotAllowed, match="web page"):
+        IndexKeys().check(None, "http://localhost:3000")
+    with pytest.raises(NotAllowed, match="set GUILDHALL_INDEX_KEYS"):
+        IndexKeys(gateway_has_keys=True).check(f"Bearer {KEY}", None)
+
+
+def test_index_keys_have_the_rules_of_api_keys(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="has 5 characters"):
+        load_index_keys(read_environment({"GUILDHALL_INDEX_KEYS": "short"}))
+    file = tmp_path / "keys"
+    file.write_text("")
+    file.chmod(0o600)
+    with pytest.raises(ConfigurationError, match=r"GUILDHALL_INDEX_KEYS_FILE=.* holds no key"):
+        load_index_keys(read_environment({"GUILDHALL_INDEX_KEYS_FILE": str(file)}))
 
 
 @pytest.mark.parametrize("content", ["", "# nothing\n"])

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.applications import IndexLocation, plan_serve_config
+from deployments.applications import plan_serve_config
+from deployments.index_settings import IndexSettings, IndexSource
 from experts.fleet import Domain, Engine, Fleet, Index, NodeType, Replicas, Variant
 
-INDEXES = {"law": IndexLocation("/data/law", "v1"), "art": IndexLocation("/data/art", "v1")}
+INDEXES = {"law": IndexSource("/data/law", "minilm"), "art": IndexSource("s3://bucket/art", "minilm")}
 
 
 def make_fleet(**changes: Any) -> Fleet:
@@ -58,11 +59,15 @@ def test_only_the_gateway_is_reachable_over_http() -> None:
 def test_domains_on_a_shared_engine_are_entries_of_its_user_config() -> None:
     shared = application(plan_serve_config(make_fleet(), INDEXES), "shared")
     domains = shared["deployments"][0]["user_config"]["domains"]
-    assert domains["law"] == {
-        "adapters": {"adapter": "/law"},
-        "index": {"root": "/data/law", "version": "v1", "passages": 4},
-    }
+    assert domains["law"]["adapters"] == {"adapter": "/law"}
+    assert IndexSettings(**domains["law"]["index"]) == IndexSettings("/data/law", "minilm", passages=4)
     assert set(domains) == {"law", "art"}
+
+
+def test_the_gateway_knows_where_every_index_lies() -> None:
+    gateway = application(plan_serve_config(make_fleet(), INDEXES), "gateway")
+    indexes = gateway["deployments"][0]["user_config"]["indexes"]
+    assert {name: IndexSource(**source) for name, source in indexes.items()} == INDEXES
 
 
 def test_a_variant_appears_only_on_its_own_engine() -> None:
@@ -71,7 +76,7 @@ def test_a_variant_appears_only_on_its_own_engine() -> None:
     assert set(own["deployments"][0]["user_config"]["domains"]) == {"art"}
 
 
-def test_a_new_domain_or_index_version_leaves_every_engine_running() -> None:
+def test_a_new_domain_or_another_place_of_an_index_leaves_every_engine_running() -> None:
     fleet = make_fleet()
     before = plan_serve_config(fleet, INDEXES)
     grown = make_fleet(
@@ -80,7 +85,7 @@ def test_a_new_domain_or_index_version_leaves_every_engine_running() -> None:
             "sea": Domain(description="Ships and harbours.", variants={"a": Variant(engine="shared", adapter="/sea")}),
         }
     )
-    after = plan_serve_config(grown, {**INDEXES, "law": IndexLocation("/data/law", "v2")})
+    after = plan_serve_config(grown, {**INDEXES, "law": IndexSource("/data/law-2", "minilm")})
     for name in ("shared", "own", "gateway"):
         assert application(before, name)["args"] == application(after, name)["args"]
     assert application(before, "own") == application(after, "own")

@@ -17,7 +17,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from typer.testing import CliRunner
 
-from deployments.cli import app, choose_exit_code
+from deployments.cli import app
+from deployments.cli_output import choose_exit_code
 from deployments.client import DEFAULT_URL
 from deployments.up import check_port, gateway_url, plan_logical_cpus
 from experts.errors import (

@@ -56,7 +56,7 @@ async def ask_for(http: httpx.AsyncClient, seconds: float, streams: int) -> list
 
 async def test_index_actor_killed_under_load_fails_no_request(pocket: RunningFleet) -> None:
     async with httpx.AsyncClient(base_url=pocket.url, timeout=60) as http:
-        load = asyncio.create_task(ask_for(http, 8, 6))
+        load = asyncio.create_task(ask_for(http, 15, 6))
         killed = 0
         for _ in range(2):
             await asyncio.sleep(2)

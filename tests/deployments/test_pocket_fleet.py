@@ -176,6 +176,59 @@ def test_the_command_line_asks_explains_and_reports(pocket: RunningFleet) -> Non
     assert finance["index_version"]
 
 
+def test_what_an_answer_cites_is_found_again_by_document_position_and_version(
+    pocket: RunningFleet, client: openai.OpenAI
+) -> None:
+    question = "What was the revenue of Norvane Systems in Q2 2025?"
+    (citation,) = ask(client, question, model="guildhall/finance").guildhall["citations"]
+    done = pocket.run("index", "search", "finance", question, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["version"] == citation["version"]
+    places = {(hit["document"], hit["position"]): hit["text"] for hit in found["data"]}
+    assert places[citation["document"], citation["position"]] == citation["text"]
+
+
+def test_what_is_added_over_http_is_served_by_the_running_replica_within_a_second(pocket: RunningFleet) -> None:
+    def served() -> str:
+        return next(line["index_version"] for line in pocket.get("/v1/fleet")["domains"] if line["domain"] == "finance")
+
+    documents = f"{pocket.url}/v1/indexes/finance/documents"
+    record = {"id": "zephyr.md", "text": "The revenue of Zephyr Looms was 7 euros.", "title": "Zephyr Looms"}
+    added = httpx.post(documents, json={"documents": [record]}, timeout=30)
+    assert added.status_code == 200, added.text
+    try:
+        # The replica knows from its lease, which it renews every second, what its index actor took up before.
+        deadline = time.monotonic() + 2.5
+        while served() != added.json()["version"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        body = {"query": "revenue of Zephyr Looms"}
+        found = httpx.post(f"{pocket.url}/v1/indexes/finance/search", json=body, timeout=30).json()
+        assert found["data"][0]["document"] == "zephyr.md"
+    finally:
+        assert httpx.delete(f"{documents}/zephyr.md", timeout=30).status_code == 200
+
+
+def test_a_changed_corpus_reaches_the_running_replica_in_place(pocket: RunningFleet, tmp_path: Path) -> None:
+    before = read_fleet(pocket.file)
+    shutil.copytree(NORVANE.parent, tmp_path / "corpus")
+    moved = json.loads(json.dumps(before))
+    moved["domains"]["finance"]["index"]["corpus"] = str(tmp_path / "corpus")
+    replicas = {state["replica"] for domain in pocket.get("/v1/fleet")["domains"] for state in domain["replica_states"]}
+    try:
+        pocket.up(moved)
+        (tmp_path / "corpus/zephyr.md").write_text("# Zephyr Looms\n\nRevenue was 7 euros.\n")
+        report = pocket.up(moved)
+        assert {change["kind"] for change in report["changes"]["applications"]} == {"unchanged"}
+        fleet = pocket.get("/v1/fleet")
+        finance = next(line for line in fleet["domains"] if line["domain"] == "finance")
+        assert finance["index_version"] == report["indexes"]["finance"]
+        assert {state["replica"] for domain in fleet["domains"] for state in domain["replica_states"]} == replicas
+    finally:
+        pocket.up(before)
+
+
 def test_up_changes_only_what_the_file_changed_and_says_so(
     pocket: RunningFleet, client: openai.OpenAI, tmp_path: Path
 ) -> None:

@@ -9,7 +9,7 @@ ENGINE: dict[str, Any] = {
     "name": "pocket",
     "import_path": "deployments.applications:build_expert",
     "args": {"engine": {"cpus": 1, "max_num_seqs": 16}},
-    "deployments": [{"name": "Expert", "user_config": {"domains": {"finance": {"index": {"version": "a"}}}}}],
+    "deployments": [{"name": "Expert", "user_config": {"domains": {"finance": {"index": {"passages": 4}}}}}],
 }
 GATEWAY: dict[str, Any] = {
     "name": "gateway",
@@ -34,9 +34,9 @@ def test_plan_changes_of_the_same_config_is_nothing() -> None:
 
 def test_plan_changes_of_a_user_config_stays_in_place_and_names_the_key() -> None:
     wanted = deepcopy(ENGINE)
-    wanted["deployments"][0]["user_config"]["domains"]["finance"]["index"]["version"] = "b"
+    wanted["deployments"][0]["user_config"]["domains"]["finance"]["index"]["passages"] = 8
     changes = plan_changes(RUNNING, [wanted, GATEWAY])
-    key = "Expert.user_config.domains.finance.index.version"
+    key = "Expert.user_config.domains.finance.index.passages"
     assert changes.applications[0] == ApplicationChange("pocket", "in place", (key,))
     assert str(changes.applications[0]) == f"pocket: in place: {key}"
     assert changes.applications[1].kind == "unchanged"
