@@ -10,8 +10,8 @@
              totals.npy    float64 (3,)         rows, words in all of them, unit of the columns
 
 Impacts are computed when the index is written, as bm25s does (Lù 2024, arXiv:2407.03618), and a search adds them up:
-row by row for rare words, column by column for common ones, which is most of the work. On the texts and questions of
-`make bench-retrieval_scale` that takes half the time of tantivy or bm25s, ranks as well, and takes a mask of rows.
+row by row for rare words, column by column for common ones, which is most of the work. At 100,000 passages that takes
+0.57 of the time of tantivy and 0.30 of that of bm25s (`make bench-retrieval_scale`), ranks as well, and takes a mask.
 """
 
 import hashlib
