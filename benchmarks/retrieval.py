@@ -18,12 +18,13 @@ from rich.console import Console
 from benchmarks.lexical_contenders import CONTENDERS
 from benchmarks.result import save_result
 from benchmarks.scifact import SciFact, Vectors, load_scifact, load_vectors
+from experts.search_mode import SearchMode
 from retrieval.encoder import SHIPPED_ENCODER, observe_encoder_fingerprint
 from retrieval.hybrid import JudgedQuery, candidates_for, fit_dense_weight, observe_ndcg
 from retrieval.index_reader import IndexReader
 from retrieval.index_writer import IndexWriter
 from retrieval.passage import searched_text
-from retrieval.snapshot import SearchMode, SearchQuery, Snapshot
+from retrieval.snapshot import SearchQuery, Snapshot
 from retrieval.storage import open_storage
 
 K = 10

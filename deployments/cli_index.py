@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -19,6 +19,7 @@ from rich.table import Table
 from deployments.cli_output import FAILED, Json, open_stderr, open_stdout, reported_errors, write_json
 from deployments.environment import Environment, read_environment
 from experts.errors import BadRequest, ConfigurationError
+from experts.search_mode import SearchMode
 
 if TYPE_CHECKING:
     from deployments.cli_progress import Progress
@@ -119,9 +120,7 @@ def search(
     domain: DomainName,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help="What an expert would look up; '-' reads it.")],
     passages: Annotated[int | None, typer.Option(min=1, max=1000, help="Passages to show.")] = None,
-    by: Annotated[
-        Literal["hybrid", "dense", "lexical"] | None, typer.Option(help="Default: as the fleet file says.")
-    ] = None,
+    by: Annotated[SearchMode | None, typer.Option(help="Default: as the fleet file says.")] = None,
     where: Annotated[
         str | None, typer.Option("--filter", metavar="JSON", help='On metadata: \'{"year": {"gte": 2020}}\'.')
     ] = None,

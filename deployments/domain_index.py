@@ -13,6 +13,7 @@ from typing import Any
 from deployments.index_settings import IndexSource
 from experts.errors import BadRequest, EncoderMismatch, NotFound
 from experts.fleet import Fleet, Index
+from experts.search_mode import SearchMode
 from retrieval.document import Document, Unreadable
 from retrieval.embedding import Embed, OnProgress
 from retrieval.filters import Filter
@@ -20,11 +21,10 @@ from retrieval.index_reader import IndexReader
 from retrieval.index_writer import Change, IndexWriter
 from retrieval.passage import IndexedDocument
 from retrieval.read import read_documents
-from retrieval.snapshot import SearchMode, SearchQuery, Snapshot
+from retrieval.snapshot import SearchQuery, Snapshot
 from retrieval.splitting import split_document
 from retrieval.storage import LOG, open_storage
 
-COPIES_FOLDER = "copies"
 # A table may have millions of rows that cannot be read; each is said as it comes, and these are kept.
 UNREADABLE_KEPT = 1000
 
@@ -38,31 +38,25 @@ class IndexEncoder:
     embed: Embed
 
 
-@dataclass(frozen=True, slots=True)
-class IndexChange:
-    """What one command did, counted in documents; `version` is the state of the index in which it is done.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexChange(Change):
+    """What one command did to a domain's index, and what it could not read.
 
-    `passages` are those of the documents written, `embedded` the texts that had to be embedded. `missing` are ids that
-    were to be removed and are not there, `repeated` ids given twice, of which the first counts. `unreadable` are the
-    first `UNREADABLE_KEPT` of the `unreadable_count` documents that could not be read.
+    `unreadable` are the first `UNREADABLE_KEPT` of the `unreadable_count` documents that could not be read.
     """
 
     domain: str
-    version: str
-    changed: bool
-    added: int = 0
-    replaced: int = 0
-    removed: int = 0
-    unchanged: int = 0
-    passages: int = 0
-    embedded: int = 0
-    missing: tuple[str, ...] = ()
-    repeated: tuple[str, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
     unreadable_count: int = 0
 
+    @property
+    def version(self) -> str:
+        """The state of the index in which it is done."""
+        return self.label
+
     def describe(self) -> dict[str, Any]:
-        return {"object": "index.change", **asdict(self)}
+        fields = asdict(self)
+        return {"object": "index.change", "domain": fields.pop("domain"), "version": fields.pop("label"), **fields}
 
 
 @dataclass(slots=True)
@@ -259,17 +253,8 @@ class DomainIndex:
 
     def _describe_change(self, change: Change, reading: Reading) -> IndexChange:
         return IndexChange(
+            **asdict(change),
             domain=self.domain,
-            version=change.label,
-            changed=change.changed,
-            added=change.added,
-            replaced=change.replaced,
-            removed=change.removed,
-            unchanged=change.unchanged,
-            passages=change.passages,
-            embedded=change.embedded,
-            missing=tuple(change.missing),
-            repeated=tuple(change.repeated),
             unreadable=tuple(reading.unreadable),
             unreadable_count=reading.unreadable_count,
         )

@@ -1,7 +1,7 @@
 """The gateway's routes for indexes: look, search, add, remove, roll back."""
 
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, get_args
 
 from fastapi import FastAPI
 from fastapi.responses import Response
@@ -14,6 +14,7 @@ from deployments.gateway_service import GatewayService, Serving
 from deployments.request_edge import JSON, build_json, check_media_type, read_body, read_json, read_record
 from deployments.request_fields import Fields, describe_type, printable, quote
 from experts.errors import BadRequest, NotFound
+from experts.search_mode import SearchMode
 from retrieval.document import CannotRead, Document, Unreadable, build_document
 from retrieval.filters import parse_filter
 from retrieval.read import parse_document
@@ -90,7 +91,7 @@ def add_index_routes(app: FastAPI, service: GatewayService) -> None:
         if not text.strip():
             fields.fail("query", "is empty; ask something")
         passages = fields.integer("passages", 1, MAX_PASSAGES)
-        mode = fields.choice("mode", ("hybrid", "dense", "lexical"))
+        mode = fields.choice("mode", get_args(SearchMode))
         chosen = parse_filter(fields.get("filter"))
         found = await service.desk.read(lambda: index.search(text, passages, mode, chosen))  # type: ignore[arg-type]
         return build_json(found)

@@ -21,7 +21,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from deployments.environment import read_environment
-from deployments.index_settings import IndexSource
+from deployments.index_settings import COPIES_FOLDER, IndexSource
 from deployments.logs import configure_logs, log_event
 from experts.errors import GuildhallError
 from retrieval.index_reader import IndexReader
@@ -80,8 +80,6 @@ class IndexActor:
         self._node_id: str = ray.get_runtime_context().get_node_id()
         self._opening = threading.Lock()
         self._reader: IndexReader | None = None
-        # Replaced whole, never changed: a search works on the snapshot that it found here to its end.
-        self._snapshot: Snapshot | None = None
         self._problem = ""
         self._rerankers: dict[str, Reranker] = {}
         # Guards the leases; held for dictionary work only.
@@ -102,7 +100,7 @@ class IndexActor:
 
     def search(self, query: SearchQuery) -> SearchResult:
         """Search what is served now, opening the index first where a restart has lost it."""
-        return (self._snapshot or self._open()).search(query)
+        return self._open().search(query)
 
     @_never_before_a_search
     def load_reranker(self, name: str) -> None:
@@ -113,7 +111,7 @@ class IndexActor:
     def search_reranked(self, query: SearchQuery, name: str) -> SearchResult:
         """Search wider, then let a cross-encoder choose and order the `query.k` best; scores are then its own."""
         wider = replace(query, k=max(query.k, RERANKED))
-        found = (self._snapshot or self._open()).search(wider)
+        found = self._open().search(wider)
         hits = self._load_reranker(name).rank(query.text, found.hits, query.k)
         return replace(found, hits=tuple(hits))
 
@@ -136,13 +134,16 @@ class IndexActor:
         return self._report()
 
     def _open(self) -> Snapshot:
+        """What is served now, which never changes: a search works on it to its end."""
+        if self._reader is not None:
+            return self._reader.snapshot()
         with self._opening:  # One reads and checks the files, the others wait for it.
-            if self._snapshot is None:
-                storage = open_storage(self._source.location, read_environment().data_dir / "copies")
+            if self._reader is None:
+                storage = open_storage(self._source.location, read_environment().data_dir / COPIES_FOLDER)
                 reader = IndexReader(storage, self._source.encoder)
                 reader.refresh()
-                self._snapshot, self._reader = reader.snapshot(), reader
-            return self._snapshot
+                self._reader = reader
+            return self._reader.snapshot()
 
     def _load_reranker(self, name: str) -> "Reranker":
         if name not in self._rerankers:
@@ -158,12 +159,12 @@ class IndexActor:
         return self._rerankers[name]
 
     def _report(self) -> IndexActorReport:
-        snapshot = self._snapshot
+        reader = self._reader
         with self._lock:
             return IndexActorReport(
                 node_id=self._node_id,
                 pid=os.getpid(),
-                version=snapshot.label if snapshot is not None else "",
+                version=reader.snapshot().label if reader is not None else "",
                 problem=self._problem,
                 holders=tuple(sorted(self._leases)),
             )
@@ -179,8 +180,7 @@ class IndexActor:
                     continue
                 # A version that is being pulled and checked does not hold up what is added meanwhile.
                 self._reader.refresh(wait=False)
-                self._snapshot = self._reader.snapshot()
-                problem = "; ".join(self._snapshot.damage)
+                problem = "; ".join(self._reader.snapshot().damage)
             except GuildhallError as error:
                 problem = str(error)
             except Exception as error:  # noqa: BLE001 - the thread's edge: a storage that is away comes back

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from deployments.cli_progress import Progress
-from deployments.domain_index import COPIES_FOLDER, DomainIndex, IndexChange, IndexEncoder, Reading, locate_index
-from deployments.index_settings import IndexSource
+from deployments.domain_index import DomainIndex, IndexChange, IndexEncoder, Reading, locate_index
+from deployments.index_settings import COPIES_FOLDER, IndexSource
 from experts.errors import ConfigurationError, NotFound
 from experts.fleet import Fleet
 from retrieval.document import Unreadable

@@ -11,8 +11,8 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from deployments.domain_index import COPIES_FOLDER, DomainIndex, IndexEncoder
-from deployments.index_settings import IndexSource
+from deployments.domain_index import DomainIndex, IndexEncoder
+from deployments.index_settings import COPIES_FOLDER, IndexSource
 from deployments.logs import log_event
 from experts.errors import NotFound, Unavailable
 from experts.fleet import Fleet, Index

@@ -1,7 +1,11 @@
 """What a replica must know of a domain's index, as it stands in Serve's `user_config`."""
 
 from dataclasses import dataclass
-from typing import Literal
+
+from experts.search_mode import SearchMode
+
+COPIES_FOLDER = "copies"
+"""Where, in a node's data folder, copies of indexes that lie elsewhere are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +23,7 @@ class IndexSettings:
     location: str
     encoder: str
     passages: int
-    search: Literal["hybrid", "dense", "lexical"] = "hybrid"
+    search: SearchMode = "hybrid"
     dense_weight: float | None = None
     reranker: str | None = None
 

@@ -5,6 +5,8 @@ from typing import Annotated, Literal, NewType
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from experts.search_mode import SearchMode
+
 DomainName = NewType("DomainName", str)
 EngineName = NewType("EngineName", str)
 VariantName = NewType("VariantName", str)
@@ -102,7 +104,7 @@ class Index(Settings):
         "absent: in GUILDHALL_DATA_DIR.",
     )
     passages: int = Field(default=4, ge=1, le=50, description="Passages that go into a prompt.")
-    search: Literal["hybrid", "dense", "lexical"] = Field(
+    search: SearchMode = Field(
         default="hybrid", description="Search by meaning and words, by meaning only or by words only."
     )
     dense_weight: float | None = Field(

@@ -7,14 +7,14 @@ from functools import partial
 
 import numpy as np
 
-from experts.errors import EncoderMismatch, IndexDamaged, IndexUnavailable
+from experts.errors import IndexDamaged, IndexUnavailable
 from retrieval.commit_log import Commit, Published, Reason
 from retrieval.embedding import Vectors
 from retrieval.log_follower import LogFollower
 from retrieval.passage import IndexedDocument
 from retrieval.snapshot import Snapshot
 from retrieval.storage import VERSIONS, Storage
-from retrieval.version import empty_version
+from retrieval.version import check_encoder, empty_version
 
 logger = logging.getLogger(__name__)
 
@@ -55,12 +55,7 @@ class Committer:
 
     def check_encoder(self, version: str, encoder_fingerprint: str) -> None:
         """Raise EncoderMismatch unless vectors are of this writer's encoder."""
-        if encoder_fingerprint != self._encoder_fingerprint:
-            raise EncoderMismatch(
-                f"index at {self._storage.location}, version {version}: its vectors are of encoder "
-                f"{encoder_fingerprint}, the one asked for is {self._encoder_fingerprint}; run `guildhall index build "
-                f"DOMAIN` to embed its documents again"
-            )
+        check_encoder(self._storage.location, version, encoder_fingerprint, self._encoder_fingerprint)
 
     def kept(self) -> tuple[Published, ...]:
         """The versions that are kept, the one published last first."""

@@ -15,12 +15,10 @@ import numpy.typing as npt
 from retrieval.commit_log import Commit
 from retrieval.lexical import LexicalDelta
 from retrieval.passage import DocumentRecord, IndexedDocument, Passage, searched_text
+from retrieval.ranking import Mask, Ranking
 from retrieval.version import OpenVersion, StoredDocument
 
 logger = logging.getLogger(__name__)
-
-Mask = npt.NDArray[np.bool_]
-Ranking = tuple[npt.NDArray[np.float32], npt.NDArray[np.int64]]
 
 _FIRST_CAPACITY = 64
 

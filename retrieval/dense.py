@@ -10,11 +10,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from retrieval.ranking import Mask, Rows, Scores
+
 Kind = Literal["flat", "hnsw", "ivf"]
 Vectors = npt.NDArray[np.float32]
-Scores = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
-Mask = npt.NDArray[np.bool_]
 
 # 384 dimensions, one thread, beside `make bench-retrieval_scale`: flat takes 0.25 ms among 10,000 vectors on an idle
 # core and 9.8 ms among 100,000, where HNSW takes 0.2 to 0.3. A graph of a million would take ten minutes and 1.9 GB.

@@ -8,10 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-Scores = npt.NDArray[np.float32]
-Rows = npt.NDArray[np.int64]
-Ranking = tuple[Scores, Rows]
-"""Scores and rows of one search, best first."""
+from retrieval.ranking import Ranking, Rows, Scores
 
 # Reciprocal rank fusion as Cormack, Clarke and Büttcher (2009) fitted it.
 RANK_OFFSET = 60

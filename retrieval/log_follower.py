@@ -15,7 +15,7 @@ from retrieval.commit_log import Commit, CommitLog, Published
 from retrieval.delta import Delta
 from retrieval.snapshot import RowMasks, Snapshot
 from retrieval.storage import Storage
-from retrieval.version import OpenVersion, empty_version, open_version
+from retrieval.version import OpenVersion, check_encoder, empty_version, open_version
 
 logger = logging.getLogger(__name__)
 
@@ -309,12 +309,9 @@ class LogFollower:
         return version
 
     def _check_encoder(self, version: OpenVersion) -> None:
-        if self._encoder_fingerprint is not None and version.encoder_fingerprint != self._encoder_fingerprint:
-            raise EncoderMismatch(
-                f"index at {self._storage.location}, version {version.name}: its vectors are of encoder "
-                f"{version.encoder_fingerprint}, the one asked for is {self._encoder_fingerprint}; run "
-                f"`guildhall index build DOMAIN` to embed its documents again"
-            )
+        if self._encoder_fingerprint is not None:
+            location, found = self._storage.location, version.encoder_fingerprint
+            check_encoder(location, version.name, found, self._encoder_fingerprint)
 
     def _note(self, number: int, text: str) -> None:
         if self._damage.get(number) != text:

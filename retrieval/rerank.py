@@ -7,7 +7,7 @@ from typing import Any
 
 from experts.errors import ConfigurationError
 from experts.fleet import is_path
-from retrieval.passage import Hit
+from retrieval.passage import Hit, searched_text
 
 # Questions with a passage, read at once: 16 pairs of 512 tokens are 100 MB of activations in a MiniLM cross-encoder.
 BATCH = 16
@@ -34,7 +34,7 @@ class Reranker:
         """The k hits that fit the question best, best first; their scores are the cross-encoder's own."""
         if not hits:
             return ()
-        pairs = [(question, f"{hit.passage.title}\n{hit.passage.text}") for hit in hits]
+        pairs = [(question, searched_text(hit.passage)) for hit in hits]
         with self._one_at_a_time:
             scores = self._load().predict(pairs, batch_size=BATCH, show_progress_bar=False, convert_to_numpy=True)
         ranked = sorted(zip(scores.tolist(), hits, strict=True), key=lambda entry: -entry[0])

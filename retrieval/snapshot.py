@@ -4,19 +4,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from experts.errors import ConfigurationError
-from retrieval.delta import DeltaView, Mask, Ranking
+from experts.search_mode import SearchMode
+from retrieval.delta import DeltaView
 from retrieval.filters import Filter
 from retrieval.hybrid import candidates_for, fuse_ranks, merge_rankings
 from retrieval.passage import DocumentRecord, Hit, Passage, SearchResult
+from retrieval.ranking import Mask, Ranking
 from retrieval.version import OpenVersion, StoredDocument
-
-SearchMode = Literal["hybrid", "dense", "lexical"]
 
 # Filters whose rows are remembered: a bit more than a megabyte each at a million passages.
 _FILTERS_KEPT = 16

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from experts.errors import IndexDamaged
+from experts.errors import EncoderMismatch, IndexDamaged
 from retrieval.held_files import raise_if_passing
 from retrieval.passage import DocumentRecord, Metadata, Origin, Passage
 
@@ -269,6 +269,15 @@ class OpenVersion:
 def open_version(folder: Path, version: str) -> OpenVersion:
     """Open a version by its manifest, which must be whole; raises IndexDamaged. Nothing else is read yet."""
     return OpenVersion(folder, read_manifest(folder, version))
+
+
+def check_encoder(location: str, version: str, found: str, wanted: str) -> None:
+    """Raise EncoderMismatch unless an index's vectors are of the encoder asked for; both are fingerprints."""
+    if found != wanted:
+        raise EncoderMismatch(
+            f"index at {location}, version {version}: its vectors are of encoder {found}, the one asked for is "
+            f"{wanted}; run `guildhall index build DOMAIN` to embed its documents again"
+        )
 
 
 def empty_version(encoder_fingerprint: str, dimensions: int) -> OpenVersion:

@@ -3,7 +3,7 @@
 from retrieval.document import Block, CannotRead, Content, Section, clip_title, normalize_lines
 from retrieval.formats.outline import stem_of
 
-_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 def parse_plain(text: str, name: str) -> Content:
@@ -14,7 +14,7 @@ def parse_plain(text: str, name: str) -> Content:
 
 def decode_text(data: bytes) -> str:
     """UTF-8, with or without a byte order mark, with line ends as `\\n`; raises CannotRead for anything else."""
-    if data.startswith(_UTF_16):
+    if data.startswith(UTF_16):
         raise CannotRead("is UTF-16; convert it to UTF-8")
     if (at := data.find(b"\0")) >= 0:
         raise CannotRead(f"is binary: it holds a null byte at byte {at}; convert it to text or leave it out")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import BinaryIO
 
 from retrieval.document import ROW_BYTES, CannotRead
+from retrieval.formats.plain import UTF_16
 
 TOO_LONG = f"is longer than {ROW_BYTES // 10**6} MB, the limit of a row; split its document"
 
@@ -42,5 +43,5 @@ def decode_line(line: bytes, number: int) -> str:
     try:
         return line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
-        what = "UTF-16" if number == 1 and line[:2] in (b"\xff\xfe", b"\xfe\xff") else "not UTF-8"
+        what = "UTF-16" if number == 1 and line.startswith(UTF_16) else "not UTF-8"
         raise CannotRead(f"is {what}: {error.reason} at byte {error.start}; convert it") from error

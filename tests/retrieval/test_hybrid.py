@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from retrieval.hybrid import JudgedQuery, Ranking, fit_dense_weight, fuse_ranks, merge_rankings, observe_ndcg
+from retrieval.hybrid import JudgedQuery, fit_dense_weight, fuse_ranks, merge_rankings, observe_ndcg
+from retrieval.ranking import Ranking
 
 
 def ranking(**scores: float) -> Ranking:

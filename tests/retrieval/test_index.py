@@ -9,12 +9,13 @@ import numpy.typing as npt
 import pytest
 
 from experts.errors import ConfigurationError, EncoderMismatch, IndexDamaged
+from experts.search_mode import SearchMode
 from retrieval.encoder import SHIPPED_ENCODER, load_encoder
 from retrieval.filters import parse_filter
 from retrieval.index_reader import IndexReader
 from retrieval.index_writer import ADD_PASSAGES, IndexWriter
 from retrieval.passage import IndexedDocument, Passage, searched_text
-from retrieval.snapshot import SearchMode, SearchQuery
+from retrieval.snapshot import SearchQuery
 from tests.retrieval.corpus_folder import load_corpus
 from tests.retrieval.index_cases import (
     DIMENSIONS,
