@@ -25,6 +25,7 @@ from deployments.index_settings import COPIES_FOLDER, IndexSource
 from deployments.logs import configure_logs, log_event
 from experts.errors import GuildhallError
 from retrieval.index_reader import IndexReader
+from retrieval.packed import search_packed
 from retrieval.passage import SearchResult
 from retrieval.snapshot import SearchQuery, Snapshot
 from retrieval.storage import open_storage
@@ -98,9 +99,9 @@ class IndexActor:
         self._open()
         return self._report()
 
-    def search(self, query: SearchQuery) -> SearchResult:
-        """Search what is served now, opening the index first where a restart has lost it."""
-        return self._open().search(query)
+    def search(self, query: bytes) -> bytes:
+        """Search what is served now, opening the index first where a restart has lost it; as `retrieval.packed`."""
+        return search_packed(self._open(), query)
 
     @_never_before_a_search
     def load_reranker(self, name: str) -> None:

@@ -13,6 +13,7 @@ from ray.exceptions import RayError, RayTaskError
 from deployments.index_actor import RENEW_S, IndexActorReport, join_index_actor
 from deployments.index_settings import IndexSettings
 from experts.errors import GuildhallError, IndexUnavailable
+from retrieval.packed import pack_query, unpack_result
 from retrieval.passage import SearchResult
 from retrieval.snapshot import SearchQuery
 
@@ -72,12 +73,10 @@ class NodeIndex:
         query = SearchQuery(
             vector=vector, text=text, k=settings.passages, mode=settings.search, dense_weight=settings.dense_weight
         )
-        result: SearchResult
         if settings.reranker is None:
-            result = await self._call("search", (query,), deadline_s)
-        else:
-            result = await self._call("search_reranked", (query, settings.reranker), deadline_s)
-        return result
+            return unpack_result(await self._call("search", (pack_query(query),), deadline_s))
+        reranked: SearchResult = await self._call("search_reranked", (query, settings.reranker), deadline_s)
+        return reranked
 
     async def settle(self, settings: IndexSettings, deadline_s: float = OPEN_DEADLINE_S) -> None:
         """Search the same index with other settings from now on; raises ConfigurationError and changes nothing."""

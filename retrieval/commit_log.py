@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from experts.errors import IndexDamaged
 from retrieval.held_files import raise_if_passing
-from retrieval.passage import IndexedDocument, Passage
+from retrieval.passage import IndexedDocument, Passage, render_passage
 from retrieval.storage import LOG, Storage
 
 Reason = Literal["start", "add", "remove", "build", "compact", "rollback"]
@@ -205,19 +205,6 @@ def parse_commit(data: bytes) -> Commit:
             "vectors": vectors.reshape(-1, header["dimensions"]) if vectors.size else _no_vectors(),
         }
     )
-
-
-def render_passage(passage: Passage) -> dict[str, Any]:
-    """A passage as JSON knows it."""
-    return {
-        "text": passage.text,
-        "title": passage.title,
-        "source": passage.source,
-        "document": passage.document,
-        "position": passage.position,
-        "fingerprint": passage.fingerprint,
-        "metadata": dict(passage.metadata),
-    }
 
 
 def _name(number: int) -> str:

@@ -3,6 +3,7 @@
 All kinds rank by inner product; with vectors of length one that is the cosine.
 """
 
+import math
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +16,10 @@ from retrieval.ranking import Mask, Rows, Scores
 Kind = Literal["flat", "hnsw", "ivf"]
 Vectors = npt.NDArray[np.float32]
 
-# 384 dimensions, one thread, beside `make bench-retrieval_scale`: flat takes 0.25 ms among 10,000 vectors on an idle
-# core and 9.8 ms among 100,000, where HNSW takes 0.2 to 0.3. A graph of a million would take ten minutes and 1.9 GB.
-FLAT_UP_TO = 10_000
+# `make bench-retrieval_scale`: flat and HNSW are equally fast at 1,500 vectors of 384 dimensions. At 4,000 flat takes
+# 0.1 ms more, misses nothing and is built at once; at 10,000 it takes 0.4 ms more. A graph of a million would take ten
+# minutes and 1.9 GB.
+FLAT_UP_TO = 4_000
 HNSW_UP_TO = 400_000
 
 HNSW_LINKS = 32
@@ -29,8 +31,11 @@ IVF_LISTS = 4096
 IVF_PROBES = 64
 # Vectors per list that the lists are learned from. FAISS asks for 39 at least.
 IVF_TRAINING = 64
-# Where fewer rows than this part are allowed, comparing each of them beats walking past the others.
-EXACT_UNDER = 0.2
+# Where fewer rows are allowed than this times the root of all, comparing each of them beats walking past the others:
+# one costs by the rows, the other by how rare they are. Among 100,000 they meet at 12,000 to 13,000 rows, 1.5 ms.
+EXACT_ROOTS = 40
+# What FAISS takes of a GPU beside the vectors.
+_GPU_SCRATCH_BYTES = 2 * 2**30
 # Rows copied at once when an index is written: 100 MB of 384 dimensions.
 _BATCH = 65_536
 
@@ -42,6 +47,11 @@ def choose_kind(count: int) -> Kind:
     if count <= FLAT_UP_TO:
         return "flat"
     return "hnsw" if count <= HNSW_UP_TO else "ivf"
+
+
+def choose_device(free_bytes: int, needed_bytes: int) -> Literal["cpu", "gpu"]:
+    """Where to cluster: on a GPU when half of what it has free is enough, as engines may start on it meanwhile."""
+    return "gpu" if 2 * needed_bytes <= free_bytes else "cpu"
 
 
 def write_dense(vectors: Vectors, path: Path, kind: Kind | None = None) -> Kind:
@@ -61,7 +71,11 @@ def write_dense(vectors: Vectors, path: Path, kind: Kind | None = None) -> Kind:
             faiss.IndexFlatIP(dimensions), dimensions, lists, faiss.ScalarQuantizer.QT_8bit, faiss.METRIC_INNER_PRODUCT
         )
         rows = np.random.default_rng(0).choice(len(vectors), min(len(vectors), lists * IVF_TRAINING), replace=False)
-        index.train(np.ascontiguousarray(vectors[np.sort(rows)], dtype=np.float32))
+        sample = np.ascontiguousarray(vectors[np.sort(rows)], dtype=np.float32)
+        clusterer = _open_clusterer(dimensions, sample.nbytes)  # Lives as long as the index that points to it.
+        index.clustering_index = clusterer
+        index.train(sample)
+        index.clustering_index = None
     elif chosen == "hnsw":
         index = faiss.IndexHNSWFlat(dimensions, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
         index.hnsw.efConstruction = HNSW_BUILD_EF
@@ -71,6 +85,20 @@ def write_dense(vectors: Vectors, path: Path, kind: Kind | None = None) -> Kind:
         index.add(np.ascontiguousarray(vectors[start : start + _BATCH], dtype=np.float32))
     faiss.write_index(index, str(path))
     return chosen
+
+
+def _open_clusterer(dimensions: int, sample_bytes: int) -> Any:
+    """What clusters on the first GPU, None where there is none with room; has run on no GPU yet."""
+    import faiss
+
+    if not faiss.get_num_gpus():  # None either with faiss-cpu.
+        return None
+    import torch
+
+    free, _ = torch.cuda.mem_get_info(0)
+    if choose_device(free, sample_bytes + _GPU_SCRATCH_BYTES) == "cpu":
+        return None
+    return faiss.index_cpu_to_all_gpus(faiss.IndexFlatIP(dimensions), ngpu=1)
 
 
 def open_dense(path: Path, mmap: bool = True) -> "DenseIndex":
@@ -94,6 +122,8 @@ class DenseIndex:
         self.count = int(index.ntotal)
         self.dimensions = int(index.d)
         self.kind = _KINDS[type(index).__name__]
+        # Made anew they cost 10 µs a search.
+        self._unmasked: dict[int, Any] = {}
 
     def search(self, vector: Vectors, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """The k allowed rows nearest to a vector of shape (dimensions,), best first; all of them if they are fewer.
@@ -112,9 +142,12 @@ class DenseIndex:
         if allowed is not None and count < self.count:
             bits = np.packbits(allowed, bitorder="little")  # Lives as long as the selector that points to it.
             selector = self._faiss.IDSelectorBitmap(self.count, self._faiss.swig_ptr(bits))
-        if self.kind != "flat" and count >= EXACT_UNDER * self.count:
-            # The fewer rows are allowed, the farther away the nearest of them are.
-            scores, rows = self._index.search(query, k, params=self._parameters(k, selector, self.count / count))
+        if self.kind != "flat" and count >= min(EXACT_ROOTS * math.sqrt(self.count), self.count):
+            if selector is None:
+                parameters = self._unmasked.get(k) or self._unmasked.setdefault(k, self._parameters(k, None, 1))
+            else:  # The fewer rows are allowed, the farther away the nearest of them are.
+                parameters = self._parameters(k, selector, self.count / count)
+            scores, rows = self._index.search(query, k, params=parameters)
             if rows[0, -1] >= 0:  # FAISS fills up with -1 what it did not find.
                 return scores[0], rows[0]
         return self._search_exactly(query, k, selector)

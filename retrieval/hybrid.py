@@ -3,10 +3,8 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from retrieval.ranking import Ranking, Rows, Scores
 
@@ -27,17 +25,20 @@ def fuse_ranks(dense: Ranking, lexical: Ranking, dense_weight: float | None, k: 
     Without a weight, by reciprocal rank. With one in [0, 1], by `weight x dense + (1 - weight) x lexical`, each side's
     scores first divided by its highest (a row that one side did not find has 0 there).
     """
-    rows = np.concatenate([dense[1], lexical[1]])
     if dense_weight is None:
-        parts: list[npt.NDArray[Any]] = [
-            1 / np.arange(RANK_OFFSET + 1, RANK_OFFSET + 1 + len(side[1])) for side in (dense, lexical)
-        ]
+        parts = 1 / np.arange(RANK_OFFSET + 1, RANK_OFFSET + 1 + max(len(dense[1]), len(lexical[1])))
+        scores = np.concatenate((parts[: len(dense[1])], parts[: len(lexical[1])]))
     else:
-        parts = [dense_weight * _normalise(dense[0]), (1 - dense_weight) * _normalise(lexical[0])]
-    found, places = np.unique(rows, return_inverse=True)
-    scores = np.bincount(places, np.concatenate(parts), len(found))
-    best = np.argsort(-scores, kind="stable")[:k]
-    return scores[best].astype(np.float32), found[best]
+        scores = np.concatenate((dense_weight * _normalise(dense[0]), (1 - dense_weight) * _normalise(lexical[0])))
+    rows = np.concatenate((dense[1], lexical[1]))
+    order = rows.argsort(kind="stable")
+    rows, scores = rows[order], scores[order]
+    # No side names a row twice. np.unique would do this in twice the time.
+    (doubled,) = (rows[1:] == rows[:-1]).nonzero()
+    scores[doubled] += scores[doubled + 1]
+    scores[doubled + 1] = -1
+    best = (-scores).argsort(kind="stable")[: min(k, len(rows) - len(doubled))]
+    return scores[best].astype(np.float32), rows[best]
 
 
 def merge_rankings(first: Ranking, second: Ranking, offset: int, k: int) -> Ranking:

@@ -248,11 +248,11 @@ class IndexWriter:
                         given, repeated, tally = source.given, source.repeated, source.tally
                     else:  # The documents went by once: they and their vectors are in the version written before.
                         source.take_written(written, given)
-                    source.take_kept(keeps)
-                    tally.removed = source.tally.removed
+                    tally.removed = source.count_removed(keeps)
                     if reason != "compact" and not tally.changed and self._is_sound(snapshot):
                         self._committer.tidy()
                         return self._change(tally, repeated, changed=False)
+                    source.take_kept(keeps)
                     writer.finish()
                 self._storage.publish(aside, name)
                 if self._publish(reason, name, through):

@@ -4,14 +4,14 @@
              held.npy      int32 (words,)       rows that have the word
              starts.npy    int64 (words + 1,)   where the postings of a word begin; a common word has none
              rows.npy      int32 (postings,)    rows that have the word, ascending within a word
-             impacts.npy   float32 (postings,)  what the word adds to the score of each of them
+             impacts.npy   uint16 (postings,)   what the word adds to the score of each of them, in units
              common.npy    int64 (common,)      places of common words in words.npy, ascending
              columns.npy   uint16 (common, rows + padding)  what a common word adds to every row, in units
-             totals.npy    float64 (3,)         rows, words in all of them, unit of the columns
+             totals.npy    float64 (3,)         rows, words in all of them, score of a unit
 
 Impacts are computed when the index is written, as bm25s does (Lù 2024, arXiv:2407.03618), and a search adds them up:
-row by row for rare words, column by column for common ones, which is most of the work. At 100,000 passages that takes
-0.57 of the time of tantivy and 0.30 of that of bm25s (`make bench-retrieval_scale`), ranks as well, and takes a mask.
+row by row for rare words, column by column for common ones, which is most of the work. Why it is not bm25s or tantivy:
+docs/decisions/0006.
 """
 
 import hashlib
@@ -32,15 +32,16 @@ from retrieval.ranking import Mask, Rows, Scores
 K1 = 1.5
 B = 0.75
 
-# A word of more than this part of the rows is common. A column costs 0.08 ns to add per row of the index, postings 4 ns
-# per row that has the word; a column takes 2 bytes per row of the index, postings 8 per row that has the word.
+# A word of more than this part of the rows is common. A column costs 0.07 ns to add per row of the index, postings
+# 2.3 ns per row that has the word; a column takes 2 bytes per row of the index, postings 6 per row that has the word.
 COMMON_OVER = 1 / 16
-# Columns keep impacts in this many steps of the highest of them.
-_STEPS = 255
-# A longer question is searched by its first words: 256 columns of at most 255 add up to less than 2**16.
+# Impacts are kept in this many steps of the highest of them: small whole numbers are added up, compared and cut in a
+# third of the time of floats. Those of 64 words fit into 16 bits; a longer question is added up in 32.
+_STEPS = 1023
+# A longer question is searched by its first words.
 WORDS_LIMIT = 256
 # Scores are looked at in this many strips: the best of every position is one pass of vector instructions.
-_STRIPS = 64
+_STRIPS = 32
 
 FILES = ("words", "held", "starts", "rows", "impacts", "common", "columns", "totals")
 
@@ -77,7 +78,7 @@ def write_lexical(texts: Iterable[str], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     known, columns, counts, ends, lengths = _count_words(texts)
     count = len(lengths)
-    hashes = np.fromiter(map(_hash, known), dtype=np.uint64, count=len(known))
+    hashes = np.frombuffer(b"".join(map(_digest, known)), dtype="<u8")
     order = np.argsort(hashes)
     places = np.empty(len(order), dtype=np.int32)
     places[order] = np.arange(len(order))
@@ -87,12 +88,14 @@ def write_lexical(texts: Iterable[str], folder: Path) -> None:
     impacts = np.repeat(_idf(held, count), held)
     impacts *= table.data / (table.data + _norms(lengths, _mean(lengths))[table.indices])
     common = np.flatnonzero(held > COMMON_OVER * count)
-    unit = max((float(impacts[starts[place] : starts[place + 1]].max()) for place in common), default=0.0) / _STEPS
+    unit = float(impacts.max(initial=0)) / _STEPS or 1.0
+    # At least one: a row that shares a word is found.
+    units = np.maximum(np.rint(impacts / unit), 1).astype(np.uint16)
     in_columns = np.zeros((len(common), _padded(count)), dtype=np.uint16)
-    kept = np.ones(len(impacts), dtype=np.bool_)
+    kept = np.ones(len(units), dtype=np.bool_)
     for column, place in zip(in_columns, common, strict=True):
         span = slice(starts[place], starts[place + 1])
-        column[table.indices[span]] = np.maximum(np.rint(impacts[span] / unit), 1)
+        column[table.indices[span]] = units[span]
         kept[span] = False
     in_postings = held.copy()
     in_postings[common] = 0
@@ -101,7 +104,7 @@ def write_lexical(texts: Iterable[str], folder: Path) -> None:
         held.astype(np.int32),
         np.concatenate([[0], np.cumsum(in_postings)]),
         table.indices[kept].astype(np.int32),
-        impacts[kept],
+        units[kept],
         common,
         in_columns,
         np.array([count, lengths.sum(dtype=np.int64), unit]),
@@ -129,15 +132,23 @@ class LexicalIndex:
         self._impacts = arrays["impacts"]
         self._common = dict(zip(arrays["common"].tolist(), arrays["columns"], strict=True))
         self._unit = np.float32(unit)
-        self._scratch = threading.local()
+        self._scratch: list[npt.NDArray[np.uint16]] = []
 
     def search(self, text: str, k: int, allowed: Mask | None = None) -> tuple[Scores, Rows]:
         """Up to k rows that share a word with the text, of those allowed, best first; `allowed` has shape (count,)."""
         words = Counter(split_words(text)[:WORDS_LIMIT])
-        scores, added, scaled = self._take_scratch()
-        if allowed is not None:
-            # A row that is not allowed never rises above zero.
-            np.multiply(~allowed, _NEVER, out=scores[: self.count])
+        if words.total() * _STEPS >= 2**16:
+            units, rows = self._search(words, k, allowed, np.zeros(_padded(self.count), dtype=np.uint32))
+        else:
+            scratch = self._take_scratch()
+            units, rows = self._search(words, k, allowed, scratch)
+            self._scratch.append(scratch)
+        return np.multiply(units, self._unit, dtype=np.float32), rows
+
+    def _search(
+        self, words: Counter[str], k: int, allowed: Mask | None, added: npt.NDArray[Any]
+    ) -> tuple[npt.NDArray[Any], Rows]:
+        """As `search`, scores in units; adds them up in an array of zeros."""
         for place, times in zip(self._find(list(words)), words.values(), strict=True):
             if place in self._common:
                 for _ in range(times):
@@ -145,22 +156,20 @@ class LexicalIndex:
             elif place >= 0:
                 span = slice(self._starts[place], self._starts[place + 1])
                 impacts = self._impacts[span]
-                np.add.at(scores, self._rows[span], impacts if times == 1 else impacts * np.float32(times))
-        np.multiply(added, self._unit, out=scaled)
-        np.add(scores, scaled, out=scores)
-        return _take_best(scores, k)
+                np.add.at(added, self._rows[span], impacts if times == 1 else impacts * added.dtype.type(times))
+        if allowed is not None:
+            np.multiply(added[: self.count], allowed, out=added[: self.count])
+        return _take_best(added, k)
 
-    def _take_scratch(self) -> tuple[Scores, npt.NDArray[np.uint16], Scores]:
-        """Arrays of this thread for one search, the first two filled with zeros."""
-        kept = self._scratch
-        if not hasattr(kept, "arrays"):
-            # Arrays of this size made anew cost more in page faults than what is done with them.
-            width = _padded(self.count)
-            kept.arrays = np.empty(width, np.float32), np.empty(width, np.uint16), np.empty(width, np.float32)
-        scores, added, _ = kept.arrays
-        scores.fill(0)
-        added.fill(0)
-        return kept.arrays
+    def _take_scratch(self) -> npt.NDArray[np.uint16]:
+        """Zeros for one search; to be given back. What was used last comes first: it is in the core's cache."""
+        try:
+            scratch = self._scratch.pop()
+        except IndexError:
+            # An array of this size made anew costs more in page faults than what is done with it.
+            return np.zeros(_padded(self.count), dtype=np.uint16)
+        scratch.fill(0)
+        return scratch
 
     def count_rows(self, words: Sequence[str]) -> list[int]:
         """How many rows have each of these words, as `split_words` gives them."""
@@ -170,10 +179,10 @@ class LexicalIndex:
         """The place of each word, -1 for one that no row has."""
         if not len(self._words) or not words:
             return [-1] * len(words)
-        hashes = np.array([_hash(word) for word in words], dtype=np.uint64)
-        places = np.minimum(np.searchsorted(self._words, hashes), len(self._words) - 1)
-        places[self._words[places] != hashes] = -1
-        return places.tolist()
+        hashes = np.frombuffer(b"".join(map(_digest, words)), dtype="<u8")
+        places = self._words.searchsorted(hashes)
+        is_there = self._words.take(places, mode="clip") == hashes
+        return [place if there else -1 for place, there in zip(places.tolist(), is_there.tolist(), strict=True)]
 
 
 class LexicalDelta:
@@ -279,35 +288,20 @@ def _padded(count: int) -> int:
     return -(-count // _STRIPS) * _STRIPS
 
 
-def _observe_floor(scores: Scores, k: int) -> float:
-    """A value near the k-th highest score that at least k of them reach; zero where there may be fewer above it."""
-    width = len(scores) // _STRIPS
-    if width <= k:
-        return 0.0
-    peaks = scores.reshape(_STRIPS, width).max(axis=0)
-    return max(0.0, float(np.partition(peaks, width - k)[width - k]))
-
-
-def _rows_from(scores: Scores, floor: float) -> Rows:
-    """The rows whose score reaches the floor and is above zero, ascending."""
-    reached = scores >= floor if floor > 0 else scores > 0
-    # Eight at a time: numpy takes 0.7 ns for every truth value that it looks at.
-    rows = (np.flatnonzero(reached.view(np.uint64) != 0)[:, None] * 8 + np.arange(8)).ravel()
-    return rows[reached[rows]]
-
-
-def _take_best(scores: Scores, k: int) -> tuple[Scores, Rows]:
+def _take_best(scores: npt.NDArray[Any], k: int) -> tuple[npt.NDArray[Any], Rows]:
     """The k highest scores above zero, highest first, equal ones by row."""
-    rows = _rows_from(scores, _observe_floor(scores, k))
-    return _sort_best(scores[rows], rows, k)
-
-
-def _sort_best(scores: Scores, rows: Rows, k: int) -> tuple[Scores, Rows]:
-    if len(rows) > k:
-        kept = scores >= np.partition(scores, len(rows) - k)[len(rows) - k]
-        scores, rows = scores[kept], rows[kept]
-    order = np.argsort(-scores, kind="stable")[:k]
-    return scores[order], rows[order]
+    width = len(scores) // _STRIPS
+    strips = scores.reshape(_STRIPS, width)
+    peaks = np.maximum.reduce(strips)
+    # At least k rows reach the k-th highest peak, and none of them is where the peak is lower.
+    floor = np.partition(peaks, width - k)[width - k] if width > k else 0
+    (places,) = (peaks >= floor if floor > 0 else peaks > 0).nonzero()
+    strips = strips.take(places, axis=1)
+    (hits,) = (strips >= floor if floor > 0 else strips > 0).ravel().nonzero()
+    found = strips.ravel()[hits]
+    strip, place = np.divmod(hits, max(len(places), 1))
+    order = (found.max(initial=0) - found).argsort(kind="stable")[:k]
+    return found[order], (strip * width + places[place])[order]
 
 
 def _split(text: str) -> list[str]:
@@ -337,5 +331,5 @@ def _stem(words: list[str]) -> list[str]:
     return _thread.stemmer.stemWords(words)
 
 
-def _hash(word: str) -> int:
-    return int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+def _digest(word: str) -> bytes:
+    return hashlib.blake2b(word.encode(), digest_size=8).digest()

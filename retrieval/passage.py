@@ -1,8 +1,9 @@
 """What an index holds and what it returns."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 MetadataValue = str | int | float | bool
 Metadata = Mapping[str, MetadataValue]
@@ -62,6 +63,24 @@ class SearchResult:
 
     hits: tuple[Hit, ...]
     version: str
+
+
+def render_passage(passage: Passage) -> dict[str, Any]:
+    """A passage as JSON knows it."""
+    return {
+        "text": passage.text,
+        "title": passage.title,
+        "source": passage.source,
+        "document": passage.document,
+        "position": passage.position,
+        "fingerprint": passage.fingerprint,
+        "metadata": dict(passage.metadata),
+    }
+
+
+def parse_passage(line: bytes) -> Passage:
+    """The passage of a line of JSON."""
+    return Passage(**json.loads(line))
 
 
 def searched_text(passage: Passage) -> str:

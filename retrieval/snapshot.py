@@ -1,5 +1,6 @@
 """An index as it was after one commit: what is searched, whole and unchanging."""
 
+import json
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from experts.search_mode import SearchMode
 from retrieval.delta import DeltaView
 from retrieval.filters import Filter
 from retrieval.hybrid import candidates_for, fuse_ranks, merge_rankings
-from retrieval.passage import DocumentRecord, Hit, Passage, SearchResult
+from retrieval.passage import DocumentRecord, Hit, Passage, SearchResult, render_passage
 from retrieval.ranking import Mask, Ranking
 from retrieval.version import OpenVersion, StoredDocument
 
@@ -104,7 +105,13 @@ class Snapshot:
         self._filtered: dict[Filter, _Allowed] = {}
 
     def search(self, query: SearchQuery) -> SearchResult:
-        """The k best passages, best first; fewer when fewer match.
+        """The k best passages, best first; fewer when fewer match. Raises as `rank` does."""
+        scores, rows = self.rank(query)
+        hits = tuple(Hit(self._passage(row), score) for score, row in zip(scores.tolist(), rows.tolist(), strict=True))
+        return SearchResult(hits, self.label)
+
+    def rank(self, query: SearchQuery) -> Ranking:
+        """The rows of the k best passages, those of the delta numbered after the base's.
 
         Raises ConfigurationError for a vector of another encoder's length.
         """
@@ -119,21 +126,23 @@ class Snapshot:
             )
         allowed = self._allowed(query.filter)
         if query.mode == "dense":
-            ranking = self._search_dense(query, query.k, allowed)
-        elif query.mode == "lexical":
-            ranking = self._search_lexical(query, query.k, allowed)
-        else:
-            wanted = candidates_for(query.k)
-            ranking = fuse_ranks(
-                self._search_dense(query, wanted, allowed),
-                self._search_lexical(query, wanted, allowed),
-                query.dense_weight,
-                query.k,
-            )
-        hits = tuple(
-            Hit(self._passage(row), score) for score, row in zip(ranking[0].tolist(), ranking[1].tolist(), strict=True)
+            return self._search_dense(query, query.k, allowed)
+        if query.mode == "lexical":
+            return self._search_lexical(query, query.k, allowed)
+        wanted = candidates_for(query.k)
+        return fuse_ranks(
+            self._search_dense(query, wanted, allowed),
+            self._search_lexical(query, wanted, allowed),
+            query.dense_weight,
+            query.k,
         )
-        return SearchResult(hits, self.label)
+
+    def read_line(self, row: int) -> bytes:
+        """The passage of a row that `rank` gave, for `parse_passage`."""
+        count = self.base.passages
+        if row < count:
+            return self.base.passage_line(row)
+        return json.dumps(render_passage(self.delta.passages[row - count])).encode()
 
     def find(self, document: str) -> DocumentRecord | None:
         """What is known of a document."""

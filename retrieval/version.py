@@ -27,14 +27,14 @@ import numpy.typing as npt
 
 from experts.errors import EncoderMismatch, IndexDamaged
 from retrieval.held_files import raise_if_passing
-from retrieval.passage import DocumentRecord, Metadata, Origin, Passage
+from retrieval.passage import DocumentRecord, Metadata, Origin, Passage, parse_passage
 
 if TYPE_CHECKING:
     from retrieval.dense import DenseIndex
     from retrieval.lexical import LexicalIndex
 
 # Raise it when the files, or the text that is embedded for a passage, change.
-FORMAT = 2
+FORMAT = 3
 
 MANIFEST_FILE = "manifest.json"
 PASSAGES_FILE = "passages.jsonl"
@@ -148,7 +148,11 @@ class OpenVersion:
 
     def passage(self, row: int) -> Passage:
         """The passage of a row."""
-        return Passage(**json.loads(self._passage_lines[row]))
+        return parse_passage(self._passage_lines[row])
+
+    def passage_line(self, row: int) -> bytes:
+        """The passage of a row as it is stored."""
+        return self._passage_lines[row]
 
     def find(self, document: str) -> StoredDocument | None:
         """The document of an id."""

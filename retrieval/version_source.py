@@ -43,7 +43,10 @@ class _Pending:
 
 
 class VersionSource:
-    """Feeds one VersionWriter from a snapshot and given documents."""
+    """Feeds one VersionWriter from a snapshot and given documents.
+
+    Nothing is written before the first document that differs from the snapshot's: mostly there is none.
+    """
 
     def __init__(
         self,
@@ -67,6 +70,8 @@ class VersionSource:
         self._pending: list[_Pending] = []
         self._wanted: dict[bytes, str] = {}
         self._embedded_rows: dict[bytes, int] = {}
+        self._has_begun = False
+        self._compared = 0
 
     def take_given(self, documents: Iterable[IndexedDocument], origin: Origin) -> None:
         """Write documents; of an id given twice, the first."""
@@ -75,44 +80,62 @@ class VersionSource:
                 self.repeated.append(given.id)
                 continue
             document = complete_document(given)
-            self.given.add(document.id)
             stored = self._snapshot.locate(document.id)
-            known: dict[str, Vectors] = {}
-            is_same = False
-            if stored is not None:
-                passages = self._snapshot.read_passages(stored)
-                known = self._known_vectors(stored, passages)
-                is_same = stored.record.origin == origin and is_unchanged(stored.record, passages, document)
+            passages = self._snapshot.read_passages(stored) if stored is not None else ()
+            is_same = (
+                stored is not None
+                and stored.record.origin == origin
+                and is_unchanged(stored.record, passages, document)
+            )
             self.tally.added += stored is None
             self.tally.unchanged += is_same
             self.tally.replaced += stored is not None and not is_same
             self.tally.passages += 0 if is_same else len(document.passages)
-            self._queue(
-                DocumentRecord(document.id, document.fingerprint, origin, len(document.passages)),
-                document.passages,
-                known,
-            )
+            if is_same and not self._has_begun:
+                self._compared += len(document.passages)
+                if self.tally.unchanged % EMBED_BATCH == 0:
+                    self._tell(0)
+            else:
+                self._begin()
+                self._queue(
+                    DocumentRecord(document.id, document.fingerprint, origin, len(document.passages)),
+                    document.passages,
+                    self._known_vectors(stored, passages) if stored is not None else {},
+                )
+            self.given.add(document.id)
         self._flush()
 
     def take_written(self, version: OpenVersion, given: set[str]) -> None:
         """Write given documents again from a version that they were written to, with the vectors they have there."""
         self.given |= given
+        self._has_begun = True
         for stored in version.iterate():
             if stored.record.id in given:
                 rows = stored.rows
                 passages = [version.passage(row) for row in range(rows.start, rows.stop)]
                 self._writer.append(stored.record, passages, version.vectors[rows])
 
+    def count_removed(self, keeps: Callable[[DocumentRecord], bool]) -> int:
+        """How many documents of the snapshot are neither given nor kept."""
+        records = (stored.record for stored in self._snapshot.iterate_stored())
+        return sum(record.id not in self.given and not keeps(record) for record in records)
+
     def take_kept(self, keeps: Callable[[DocumentRecord], bool]) -> None:
         """Write the snapshot's other documents as they are, those that are kept."""
+        self._begin()
+        self._copy(lambda record: record.id not in self.given and keeps(record))
+
+    def _begin(self) -> None:
+        """Write what was given so far, all of it as it was."""
+        if not self._has_begun:
+            self._has_begun = True
+            self._copy(lambda record: record.id in self.given)
+
+    def _copy(self, chooses: Callable[[DocumentRecord], bool]) -> None:
         for stored in self._snapshot.iterate_stored():
-            if stored.record.id in self.given:
-                continue
-            if not keeps(stored.record):
-                self.tally.removed += 1
-                continue
-            passages = self._snapshot.read_passages(stored)
-            self._queue(stored.record, passages, self._known_vectors(stored, passages))
+            if chooses(stored.record):
+                passages = self._snapshot.read_passages(stored)
+                self._queue(stored.record, passages, self._known_vectors(stored, passages))
         self._flush()
 
     def _known_vectors(self, stored: StoredDocument, passages: Sequence[Passage]) -> dict[str, Vectors]:
@@ -152,7 +175,7 @@ class VersionSource:
         found: dict[bytes, Vectors] = {}
         for digests, vectors in embed_texts(self._wanted, self._embed, self._dimensions):
             found |= zip(digests, vectors, strict=True)
-            self._on_progress(self._writer.rows + len(found))
+            self._tell(self._writer.rows + len(found))
         self.tally.embedded += len(found)
         for pending in self._pending:
             first = self._writer.rows
@@ -165,7 +188,10 @@ class VersionSource:
                     rows[place] = vector
             self._writer.append(pending.record, pending.passages, rows)
         self._pending, self._wanted = [], {}
-        self._on_progress(self._writer.rows)
+        self._tell(self._writer.rows)
+
+    def _tell(self, done: int) -> None:
+        self._on_progress(max(done, self._compared))
 
 
 def is_unchanged(record: DocumentRecord, passages: tuple[Passage, ...], document: IndexedDocument) -> bool:

@@ -12,10 +12,9 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from retrieval.commit_log import render_passage
 from retrieval.dense import write_dense
 from retrieval.lexical import write_lexical
-from retrieval.passage import DocumentRecord, Passage, searched_text
+from retrieval.passage import DocumentRecord, Passage, render_passage, searched_text
 from retrieval.version import (
     DENSE_FILE,
     DOCUMENT_ENDS_FILE,

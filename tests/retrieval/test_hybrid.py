@@ -43,6 +43,21 @@ def test_one_side_without_hits_leaves_the_other(weight: float | None) -> None:
     assert fuse_ranks(EMPTY, EMPTY, weight, 5)[1].tolist() == []
 
 
+def test_both_sides_in_any_order_give_each_row_once() -> None:
+    rng = np.random.default_rng(0)
+    for k in (1, 10, 100):
+        sides = [rng.permutation(60)[:40] for _ in range(2)]
+        expected: dict[int, float] = {}
+        for side in sides:
+            for place, row in enumerate(side.tolist(), 61):
+                expected[row] = expected.get(row, 0.0) + 1 / place
+        dense, lexical = ((np.arange(40, 0, -1, dtype=np.float32), side) for side in sides)
+        scores, rows = fuse_ranks(dense, lexical, None, k)
+        best = sorted(expected, key=lambda row: (-expected[row], row))[:k]
+        assert rows.tolist() == best
+        assert scores.tolist() == pytest.approx([expected[row] for row in best])
+
+
 def test_negative_similarities_count_as_none() -> None:
     assert fuse_ranks(ranking(r1=-0.1), ranking(r2=1.0), 0.5, 2)[0].tolist() == [0.5, 0.0]
 

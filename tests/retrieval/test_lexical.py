@@ -61,13 +61,23 @@ def test_scores_are_bm25(tmp_path: Path, count: int) -> None:
     for question in ("w1", "w3 w900 w41", "w1 w2 w3 w4 w2", "w2000 w7 w1", "w70 w300"):
         expected = np.array(bm25(texts, question))
         scores, rows = index.search(question, 10)
-        # The impact of a common word is kept in 255 steps of the highest.
-        step = len(split_words(question)) * math.log(32) / 255
+        # Impacts are kept in 1023 steps of the highest.
+        step = len(split_words(question)) * math.log1p(count) / 1023
         assert scores == pytest.approx(expected[rows], abs=step)
         assert list(scores) == sorted(scores, reverse=True)
         left_out = np.delete(expected, rows)
         assert len(rows) == min(10, np.count_nonzero(expected))
         assert not len(rows) or not len(left_out) or left_out.max() <= scores[-1] + 2 * step
+
+
+def test_scores_of_a_question_too_long_for_small_numbers_are_bm25(tmp_path: Path) -> None:
+    texts = made_up_texts(500)
+    question = " ".join(texts[7:11])
+    assert len(split_words(question)) > 100
+    scores, rows = index_of(texts, tmp_path).search(question, 10)
+    assert scores.dtype == np.float32
+    assert scores == pytest.approx(np.array(bm25(texts, question))[rows], rel=0.01)
+    assert set(range(7, 11)) <= set(rows.tolist())
 
 
 @pytest.mark.parametrize("part", [0.9, 0.1, 0.001, 0.0])
