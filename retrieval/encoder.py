@@ -63,8 +63,8 @@ def load_encoder(name: str, threads: int = ENCODER_THREADS, *, gpu: bool = False
     Raises EncoderMismatch when the shipped weights are not the published ones, ConfigurationError when there is
     nothing to load.
     """
-    folder = _find_folder(name)
-    fingerprint = _observe_fingerprint(name, folder)
+    folder = find_encoder_folder(name)
+    fingerprint = fingerprint_folder(name, folder)
     import torch
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging as transformers_logging
@@ -91,12 +91,12 @@ def observe_encoder_fingerprint(name: str) -> str:
 
     Raises as `load_encoder` does. 0.3 s for the shipped encoder's 90 MB.
     """
-    return _observe_fingerprint(name, _find_folder(name))
+    return fingerprint_folder(name, find_encoder_folder(name))
 
 
 def observe_encoder_dimensions(name: str) -> int:
     """The length of the vectors that `load_encoder(name)` would give, from its files alone; raises as it does."""
-    folder = _find_folder(name)
+    folder = find_encoder_folder(name)
     configs = [folder / "config.json"]
     try:
         # The modules of a sentence-transformers model in order; the last one that says so gives the length.
@@ -124,7 +124,8 @@ def _without_dimensions(name: str, folder: Path) -> ConfigurationError:
     )
 
 
-def _find_folder(name: str) -> Path:
+def find_encoder_folder(name: str) -> Path:
+    """Where an encoder's files lie, fetched from the hub if need be; raises ConfigurationError."""
     if name == SHIPPED_ENCODER:
         # find_spec rather than an import: nothing of the package runs.
         spec = importlib.util.find_spec(SHIPPED_MODULE)
@@ -157,7 +158,8 @@ def _download(hub_id: str) -> Path:
         ) from error
 
 
-def _observe_fingerprint(name: str, folder: Path) -> str:
+def fingerprint_folder(name: str, folder: Path) -> str:
+    """The fingerprint of an encoder's files; raises as `load_encoder` does."""
     weights = sorted(folder.rglob("*.safetensors"))
     if not weights:
         raise ConfigurationError(
