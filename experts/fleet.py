@@ -86,6 +86,15 @@ class Variant(Settings):
     adapter: str | None = Field(
         default=None, description="Folder of a LoRA adapter on that engine's model; absent: the model itself answers."
     )
+    cost: float = Field(
+        default=1, gt=0, le=1_000_000, description="What one answer costs, relative to the other variants of the fleet."
+    )
+    accuracy: float | None = Field(
+        default=None,
+        ge=0,
+        le=1,
+        description="Share of the domain's questions that it answers right, as measured; absent: as good as any other.",
+    )
 
 
 class Index(Settings):
@@ -135,7 +144,9 @@ class Domain(Settings):
         default=(), max_length=1000, description="Questions of this domain; the router classifies by them."
     )
     variants: dict[Name, Variant] = Field(
-        min_length=1, description="Builds of the domain's expert by name; the first one answers."
+        min_length=1,
+        description="Builds of the domain's expert by name; the router chooses one for each sub-query by quality, cost "
+        "and queue, and takes the first where nothing speaks for another.",
     )
     index: Index | None = Field(
         default=None, description="The domain's index; absent: the expert answers without passages."
@@ -155,8 +166,27 @@ class Domain(Settings):
     slo: Slo = Field(default_factory=lambda: Slo(), description="Targets for this domain.")
 
 
+class Refusal(Settings):
+    """What the fleet does not answer."""
+
+    description: str = Field(min_length=8, max_length=2000, description="What is refused, in one sentence.")
+    examples: tuple[str, ...] = Field(
+        min_length=1, max_length=1000, description="Questions that are refused; the router classifies by them."
+    )
+    answer: str = Field(min_length=1, max_length=2000, description="What is answered instead.")
+
+
+class Escalation(Settings):
+    """When an answer that is likely wrong is asked for again, of a stronger variant or the generalist."""
+
+    below: float = Field(
+        default=0.5, gt=0, le=1, description="Probability of being right below which an answer is escalated."
+    )
+    share: float = Field(default=0.2, gt=0, le=1, description="Share of a domain's sub-queries that may be escalated.")
+
+
 class Router(Settings):
-    """How questions are split and classified."""
+    """How questions are split and classified, and which variant answers."""
 
     encoder: str = Field(
         default="all-MiniLM-L6-v2",
@@ -167,6 +197,28 @@ class Router(Settings):
         default=0.30, ge=0, le=1, description="Cosine similarity below which the generalist answers."
     )
     max_sub_queries: int = Field(default=4, ge=1, le=32, description="Sub-queries of one question at most.")
+    artifact: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Folder of a router artifact from `guildhall router train`, relative to the fleet file; absent: "
+        "trained on the descriptions and examples of this file when it is applied.",
+    )
+    quality: Literal["fast", "balanced", "best"] = Field(
+        default="balanced", description="How variants are chosen where a request does not say."
+    )
+    escalation: Escalation | None = Field(default=None, description="When an answer is asked for again; absent: never.")
+    planner_budget_s: float | None = Field(
+        default=None,
+        gt=0,
+        le=60,
+        description="Seconds that the generalist may take to plan a question that the router is unsure of; absent: the "
+        "router's own plan is taken.",
+    )
+    refusals: dict[Name, Refusal] = Field(default_factory=dict, description="What the fleet does not answer, by name.")
+    fusion: Literal["join", "synthesize"] = Field(
+        default="join",
+        description="Where a request does not say: answers one after another, or merged by the generalist.",
+    )
 
 
 class Gateway(Settings):

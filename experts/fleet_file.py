@@ -88,12 +88,15 @@ def _resolve_paths(fleet: Fleet, fleet_file: Path) -> Fleet:
         for name, engine in fleet.engines.items()
     }
     domains = {name: _resolve_domain(domain, fleet_file) for name, domain in fleet.domains.items()}
-    router = fleet.router.model_copy(update={"encoder": resolve_path(fleet.router.encoder, fleet_file)})
+    settings = fleet.router
+    artifact = str((fleet_file.parent / settings.artifact).resolve()) if settings.artifact is not None else None
+    encoder = resolve_path(settings.encoder, fleet_file)
+    router = settings.model_copy(update={"encoder": encoder, "artifact": artifact})
     return fleet.model_copy(update={"engines": engines, "domains": domains, "router": router})
 
 
 def _resolve_domain(domain: Domain, fleet_file: Path) -> Domain:
-    """Adapters and corpora are always folders, so they need no ./ to be paths."""
+    """Adapters, corpora and the router's artifact are always folders, so they need no ./ to be paths."""
     variants = {
         name: variant
         if variant.adapter is None

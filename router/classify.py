@@ -1,4 +1,4 @@
-"""Classifying: how near a part is to each domain, and which domain takes it."""
+"""How near a text is to each domain's description and examples: what no domain is near, none of them owns."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -6,10 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from router.question import DomainScore
-
-Vectors = npt.NDArray[np.float32]
-"""Embeddings: shape (texts, dimensions), L2-normalised rows."""
+from router.encoding import Vectors
 
 # Measured with all-MiniLM-L6-v2 on 31 invented questions of 4 domains (description + 10 examples each) and 10 that no
 # domain owns: every blend from the plain maximum to the mean of 3 named all 31 domains. This one had the widest
@@ -37,14 +34,6 @@ class DomainStack:
     rows: npt.NDArray[np.intp] = field(repr=False, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class DomainChoice:
-    """The domain that answers, and why."""
-
-    domain: str
-    reason: str
-
-
 def normalise(vectors: npt.ArrayLike) -> Vectors:
     """Rows of length 1 as float32; a row of zeros stays."""
     rows = np.atleast_2d(np.asarray(vectors, dtype=np.float32))
@@ -65,10 +54,19 @@ def stack_profiles(profiles: Sequence[DomainProfile]) -> DomainStack:
     return DomainStack(tuple(profile.name for profile in profiles), vectors, rows)
 
 
-def score_domains(vectors: Vectors, stack: DomainStack) -> tuple[tuple[DomainScore, ...], ...]:
-    """For each row of `vectors` (parts, dimensions) every domain's score, best first; ties in fleet order.
+def choose_prototypes(profile: DomainProfile, limit: int) -> DomainProfile:
+    """A profile of at most `limit` vectors: from the domain's centre outwards, evenly, so that its edges stay."""
+    count = len(profile.vectors)
+    if count <= limit:
+        return profile
+    outwards = np.argsort(-(profile.vectors @ profile.vectors.mean(axis=0)), kind="stable")
+    return DomainProfile(profile.name, profile.vectors[np.sort(outwards[np.linspace(0, count - 1, limit).astype(int)])])
 
-    A score is NEAREST_WEIGHT of the best cosine similarity and the rest the mean of the best NEAREST_COUNT.
+
+def measure_nearness(vectors: Vectors, stack: DomainStack) -> npt.NDArray[np.float32]:
+    """Each row's nearness to each domain, shape (rows, domains).
+
+    It is NEAREST_WEIGHT of the best cosine similarity and the rest the mean of the best NEAREST_COUNT.
     """
     similarities = vectors @ stack.vectors.T
     padded = np.concatenate([similarities, np.full((len(vectors), 1), -np.inf, dtype=np.float32)], axis=1)
@@ -77,21 +75,5 @@ def score_domains(vectors: Vectors, stack: DomainStack) -> tuple[tuple[DomainSco
     nearest = -np.sort(-by_domain, axis=2)[:, :, :count]
     present = np.isfinite(nearest)
     mean = np.where(present, nearest, 0).sum(axis=2) / present.sum(axis=2)
-    scores = NEAREST_WEIGHT * nearest[:, :, 0] + (1 - NEAREST_WEIGHT) * mean
-    order = np.argsort(-scores, axis=1, kind="stable")
-    return tuple(
-        tuple(DomainScore(stack.names[at], float(scores[part, at])) for at in ranked)
-        for part, ranked in enumerate(order)
-    )
-
-
-def choose_domain(scores: Sequence[DomainScore], generalist: str, floor: float) -> DomainChoice:
-    """The best domain, or the generalist where no domain reaches the floor."""
-    best = scores[0]
-    if best.score < floor:
-        return DomainChoice(
-            generalist, f"nearest is {best.domain} at {best.score:.2f}, below the floor of {floor:.2f}: the generalist"
-        )
-    second = next((score for score in scores[1:]), None)
-    margin = f", then {second.domain} at {second.score:.2f}" if second else ""
-    return DomainChoice(best.domain, f"nearest is {best.domain} at {best.score:.2f}{margin}")
+    scores: npt.NDArray[np.float32] = NEAREST_WEIGHT * nearest[:, :, 0] + (1 - NEAREST_WEIGHT) * mean
+    return scores

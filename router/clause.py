@@ -54,7 +54,7 @@ FUNCTION_WORDS = (
     | word_set("me us him them be been being not as well if because than that's it's i'm i'd let same such")
 )
 
-_WORD = re.compile(r"\w+(?:[.'’\-]\w+)*")
+WORD = re.compile(r"\w+(?:[.'’\-]\w+)*")
 _DELIMITER = re.compile(r"[`\"“«()\[\]{}]")
 _LOOK_AHEAD = 12
 _ASIDES = tuple(
@@ -169,7 +169,7 @@ def read_words(text: str, quoted: bytearray | None = None) -> list[Word]:
             found.end(),
             "" if mask[found.start()] else found.group().lower().replace("’", "'"),
         )
-        for found in _WORD.finditer(text)
+        for found in WORD.finditer(text)
     ]
 
 

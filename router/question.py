@@ -7,7 +7,11 @@ from typing import Literal, NewType
 import numpy as np
 import numpy.typing as npt
 
+from router.variant import VariantChoice
+
 SubQueryId = NewType("SubQueryId", int)
+Tier = Literal["static", "encoder", "planner", "request"]
+"""What chose a domain: static token embeddings, the encoder, the generalist as planner, or the request itself."""
 Vector = npt.NDArray[np.float32]
 """One embedding: shape (dimensions,), L2-normalised."""
 
@@ -51,7 +55,8 @@ class SubQuery:
 
     `needs` names only earlier sub-queries, so that a plan cannot have a cycle. `vector` is the embedding of `text`
     that classified it and is the search vector too; its shape is (0,) where nothing is searched. `candidates` are the
-    domains by score, best first; `reason` says in words why `domain` was taken.
+    domains by score, best first; `reason` says in words why `domain` was taken, `confidence` is the calibrated
+    probability that it is right and `tier` what decided. `refusal` is the answer where no expert is to be asked.
     """
 
     id: SubQueryId
@@ -61,6 +66,9 @@ class SubQuery:
     candidates: tuple[DomainScore, ...]
     reason: str
     references: tuple[Reference, ...] = ()
+    confidence: float = 1.0
+    tier: Tier = "request"
+    refusal: str | None = None
 
     @property
     def needs(self) -> tuple[SubQueryId, ...]:
@@ -133,8 +141,29 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class EscalationRecord:
+    """What became of a scored answer: `code` and `reason` of the decision, and who was asked again, if anybody.
+
+    `score` is the first answer's probability of being right, `second_score` that of the one which it was asked again
+    for; `second` is "domain/variant". `kept` says which of both the user reads.
+    """
+
+    first: str
+    score: float
+    code: str
+    reason: str
+    second: str | None = None
+    second_score: float | None = None
+    kept: Literal["first", "second"] = "first"
+
+
+@dataclass(frozen=True, slots=True)
 class SubAnswer:
-    """What one expert said to one sub-query; `citations` keep the numbers that stand in `text`."""
+    """What one expert said to one sub-query; `citations` keep the numbers that stand in `text`.
+
+    `domain` and `variant` are what answered: after an escalation not what was chosen. `choice` says which variant was
+    chosen and why, `escalation` what scoring the answer led to; `usage` counts every variant that was asked.
+    """
 
     sub_query: SubQueryId
     domain: str
@@ -144,6 +173,9 @@ class SubAnswer:
     finish_reason: Literal["stop", "length"] | None = None
     usage: Usage = Usage()
     timings_s: Mapping[str, float] = field(default_factory=dict)
+    variant: str | None = None
+    choice: VariantChoice | None = None
+    escalation: EscalationRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from experts.prompt import REFUSAL
-from router.clause import AUXILIARIES, PREPOSITIONS, Word, noun_phrase_end, read_asking, read_words, word_set
-from router.mention import NOUNS, Noun
+from router.clause import (
+    AUXILIARIES,
+    PREPOSITIONS,
+    Word,
+    find_quoted,
+    noun_phrase_end,
+    read_asking,
+    read_words,
+    word_set,
+)
+from router.mention import NOUNS, Noun, find_names
 from router.question import Reference, SubAnswer, SubQuery, SubQueryId
-from router.resolve import MAX_CHARS, Pronoun, find_dangling, resolve_part
+from router.resolve import MAX_CHARS, Pronoun, find_dangling, find_pronouns, resolve_part
 from router.split import Part, join_parts
 
 MAX_ANSWER_CHARS = 400
@@ -17,6 +26,9 @@ MAX_ANSWER_CHARS = 400
 _MARKS = re.compile(r"\s{0,8}\[\d{1,4}(?:, ?\d{1,4}){0,16}\]")
 _NUMBERED = re.compile(r"(?<![\w#])#(\d{1,2})\b")
 _NOT_A_PART = word_set("issue ticket pr bug number item task page line chapter room")
+_TOPIC = re.compile(r"((?:for|about|regarding|concerning|as for|as to)\s[^,:;?.!\n]{2,60})[,:]\s", re.IGNORECASE)
+_MAX_TOPIC_WORDS = 8
+"""A longer part says by itself what it is about."""
 _OPEN_NOUNS = word_set("person man woman place company firm business")
 _RESULTS = word_set("result answer number value sum total amount product")
 _NARROWING = PREPOSITIONS | {"that", "which", "who", "whose", "where"}
@@ -84,14 +96,31 @@ def _link(part: Part, linked: Sequence[LinkedPart], numbers: Mapping[int, SubQue
     asked = [read_asked(before.text) for before in linked]
     earlier = [before.text for before in reversed(linked)]
     resolved = resolve_part(part.text, earlier, lambda pronoun: _find_asked(pronoun, asked) is not None)
-    text = resolved.text
+    topic = _find_topic(resolved.text, linked[0].text) if linked and not resolved.reason else None
+    text = f"{topic}, {resolved.text[0].lower()}{resolved.text[1:]}" if topic else resolved.text
     references = _find_references(text, asked, numbers, linked[-1].references if linked else ())
     taken = {reference.start for reference in references}
     if linked and any(pronoun.start not in taken for pronoun in find_dangling(text)):
         return None
     reasons = [resolved.reason] if resolved.reason else []
+    reasons += [f"'{topic}' is said of all parts"] if topic else []
     reasons += [f"'{text[ref.start : ref.end]}' is the answer of sub-query {ref.sub_query}" for ref in references]
     return LinkedPart(text, references, tuple(reasons))
+
+
+def _find_topic(text: str, first: str) -> str | None:
+    """'For X' in front of the first part, where a short part after it names nothing: '... and what was the debt?'"""
+    topic = _TOPIC.match(first)
+    quoted = find_quoted(text)
+    words = read_words(text, quoted)
+    if topic is None or len(words) > _MAX_TOPIC_WORDS or read_asking(words, 0, len(words)) is None:
+        return None
+    said = {word.lower for word in words}
+    if "the" not in said or "i" in said or "" in said or said & PREPOSITIONS:
+        return None
+    if find_pronouns(text, words) or find_names(text, words, quoted):
+        return None
+    return topic[1]
 
 
 def read_asked(text: str) -> Asked | None:

@@ -84,13 +84,32 @@ def split_question(text: str, max_parts: int = DEFAULT_MAX_PARTS) -> tuple[Part,
         spans = [*spans[: max_parts - 1], (spans[max_parts - 1][0], spans[-1][1])]
     if len(spans) <= 1:
         return (Part(text.strip() or text, 0, len(text)),)
-    parts = (Part(_tidy(text[start:end]), start, end) for start, end in spans)
+    parts = (Part(tidy_part(text[start:end]), start, end) for start, end in spans)
     return tuple(part for part in parts if part.text) or (Part(text.strip() or text, 0, len(text)),)
+
+
+def find_joints(text: str) -> tuple[int, tuple[tuple[int, int], ...]]:
+    """Where the rules begin the first part, and where they split: [end of a part, begin of the next).
+
+    What is said between two parts stands in a joint.
+    """
+    parts = split_question(text, len(text) + 1)
+    begins = [max(part.start, text.find(part.text[:6], part.start, part.start + 80)) for part in parts]
+    first = begins[0] if len(parts) > 1 else 0
+    return first, tuple((part.start, begin) for part, begin in zip(parts[1:], begins[1:], strict=True))
+
+
+def is_about_text(text: str) -> bool:
+    """Whether a question is a request about the text after it: 'Translate the following: ...'."""
+    quoted = find_quoted(text)
+    words = read_words(text, quoted)
+    first = next(_read_segments(text, words, quoted), None)
+    return first is not None and _introduces_text(first, read_asking(words, first.first, first.last), words, text)
 
 
 def join_parts(text: str, first: Part, last: Part) -> Part:
     """Neighbouring parts of one question as one part again."""
-    return Part(_tidy(text[first.start : last.end]), first.start, last.end)
+    return Part(tidy_part(text[first.start : last.end]), first.start, last.end)
 
 
 def _read_segments(text: str, words: Sequence[Word], quoted: bytearray) -> Iterator[_Segment]:
@@ -315,7 +334,7 @@ def _is_shared(words: Sequence[Word], first: int, at: int, asking: Asking) -> bo
 _JOINING = OPENERS - word_set("please kindly so ok okay thanks hello hi hey well")
 
 
-def _tidy(text: str) -> str:
+def tidy_part(text: str) -> str:
     """A part without the words that joined it to the one before, and with an end."""
     tidy = _SIGN.sub("", text.strip().lstrip(_LEADING))
     if tidy.startswith(("..", "…")):

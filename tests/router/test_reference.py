@@ -100,6 +100,22 @@ def test_a_part_that_speaks_of_a_name_gets_the_name_and_needs_nothing(question: 
 
 
 @pytest.mark.parametrize(
+    ("question", "second"),
+    [
+        (
+            "For Norvane Systems, what was the revenue in Q2 2025 and what was the headcount?",
+            "For Norvane Systems, what was the headcount?",
+        ),
+        ("About Tidal Foods: what was the net debt, and who is the founder?", "About Tidal Foods, who is the founder?"),
+        ("For Acme, what was the debt, and what is the height of Mount Orl?", "what is the height of Mount Orl?"),
+        ("For my trip to Orland, what should I pack, and what is a tuple?", "what is a tuple?"),
+    ],
+)
+def test_a_leading_topic_is_said_of_a_part_that_names_nothing_else(question: str, second: str) -> None:
+    assert link(question)[1] == (second, [])
+
+
+@pytest.mark.parametrize(
     "question",
     [
         "How do I read a file, and how do I write it?",
