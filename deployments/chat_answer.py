@@ -3,7 +3,8 @@
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from deployments.chat_request import ChatRequest
@@ -12,6 +13,7 @@ from deployments.chat_response import (
     ChatBodies,
     choose_finish_reason,
     describe_answer,
+    describe_fusion,
     describe_usage,
     encode_event,
     sum_usage,
@@ -22,24 +24,39 @@ from deployments.http_errors import ErrorReply, FailedPart, reply_to_failures
 from deployments.request_edge import RequestRecord
 from experts.errors import DeadlineExceeded
 from router.explain import explain_plan
-from router.fuse import FusionStream
-from router.question import Citation, Plan, SubAnswer, SubQueryId
+from router.fuse import FusionStream, MarkStream
+from router.question import Citation, Failure, Plan, SubAnswer, SubQueryId, Usage
+from router.synthesis import FusionChoice, choose_fusion, choose_material, plan_synthesis
+
+_WROTE_NOTHING = Failure("empty_answer", "the generalist wrote nothing", True)
 
 
 class ChatAnswer:
-    """One chat request on its way through plan, experts and fusion."""
+    """One chat request on its way through plan, experts and fusion.
+
+    `remember` is given the plan as soon as the answer is sure to have text: what feedback may come for.
+    """
 
     def __init__(
-        self, service: GatewayService, serving: Serving, target: Target, request: ChatRequest, record: RequestRecord
+        self,
+        service: GatewayService,
+        serving: Serving,
+        target: Target,
+        request: ChatRequest,
+        record: RequestRecord,
+        remember: Callable[[Plan], object] = lambda plan: None,
     ) -> None:
         self._service = service
         self._serving = serving
         self._target = target
         self._request = request
         self._record = record
+        self._remember = remember
         self._answers: list[SubAnswer] = []
         self._failed: list[FailedPart] = []
         self._timings_s: dict[str, float] = {}
+        self._shown: dict[SubQueryId, str] = {}
+        self._synthesis: SubAnswer | None = None
         # An answer in a prescribed format is one part, passed on untouched: in JSON, [1] is a value and not a citation.
         self._is_formatted = request.sampling.response_format is not None
         self._bodies = ChatBodies(f"chatcmpl-{uuid.uuid4().hex}", request.model, int(time.time()))
@@ -50,9 +67,8 @@ class ChatAnswer:
             texts = [text async for text in run]
         if not self._has_answer():
             return reply_to_failures(self._failed)
-        usage = sum_usage(self._answers)
-        guildhall = {"plan": explain_plan(self._plan), **self._describe()}
-        return self._bodies.completion("".join(texts), choose_finish_reason(self._answers), usage, guildhall)
+        guildhall = {**self._introduce(), **self._describe()}
+        return self._bodies.completion("".join(texts), self._choose_finish_reason(), self._sum_usage(), guildhall)
 
     async def frames(self) -> AsyncIterator[ErrorReply | bytes]:
         """The answer as server-sent events; one ErrorReply instead when no part has an answer.
@@ -71,14 +87,17 @@ class ChatAnswer:
             return
         if not started:
             yield self._open()
-        yield encode_event(self._bodies.chunk({}, choose_finish_reason(self._answers), self._describe()))
+        yield encode_event(self._bodies.chunk({}, self._choose_finish_reason(), self._describe()))
         if self._request.include_usage:
-            yield encode_event(self._bodies.usage_chunk(sum_usage(self._answers)))
+            yield encode_event(self._bodies.usage_chunk(self._sum_usage()))
         yield DONE
 
     def _open(self) -> bytes:
         delta = {"role": "assistant", "content": ""}
-        return encode_event(self._bodies.chunk(delta, guildhall={"plan": explain_plan(self._plan)}))
+        return encode_event(self._bodies.chunk(delta, guildhall=self._introduce()))
+
+    def _introduce(self) -> dict[str, Any]:
+        return {"request_id": self._record.request_id, "plan": explain_plan(self._plan)}
 
     async def _run(self) -> AsyncIterator[str]:
         """The fused text, piece by piece; the first piece holds or follows an expert's own text."""
@@ -92,44 +111,94 @@ class ChatAnswer:
             "domains": [sub_query.domain for sub_query in self._plan.sub_queries],
             "stream": self._request.stream,
         }
-        fan_out = self._service.fan_out(
-            self._serving,
-            self._plan,
-            FanOutRequest(
-                request_id=self._record.request_id,
-                sampling=self._request.sampling,
-                turns=self._request.question.turns,
-                deadline=deadline,
-                timeout_s=timeout_s,
-                variant=self._target.variant,
-            ),
+        asked = FanOutRequest(
+            request_id=self._record.request_id,
+            sampling=self._request.sampling,
+            turns=self._request.question.turns,
+            deadline=deadline,
+            timeout_s=timeout_s,
+            variant=self._target.variant,
+            quality=self._request.extension.quality,
         )
         self._fusion = FusionStream(self._plan)
         self._open_part: SubQueryId | None = None
+        wanted = self._request.extension.fusion or self._serving.fleet.router.fusion
+        joins = wanted == "join" or self._is_formatted or len(self._plan.sub_queries) == 1
         held: list[str] = []
         answering = False
         try:
+            fan_out = self._service.fan_out(self._serving, self._plan, asked)
             async with closing_iterator(fan_out.events()) as events:
                 async for event in events:
-                    answering = answering or _answers(event)
-                    text = self._fuse(event)
-                    if not text:
-                        continue
-                    held.append(text)
-                    if answering:
+                    if not answering and _answers(event):
+                        answering = True
+                        self._remember(self._plan)
+                    held.append(self._fuse(event))
+                    if joins and answering and any(held):
                         self._mark("first_token", once=True)
                         yield "".join(held)
                         held.clear()
+            if not answering:
+                return
+            told = self._fusion.conclude() if not self._is_formatted else ""
+            parts = self._fusion.answer().sub_answers
+            self._choice = choose_fusion(wanted, self._plan, parts, is_formatted=self._is_formatted)
+            if self._choice.fusion == "synthesize":
+                async with closing_iterator(self._synthesize(asked, "".join(held))) as pieces:
+                    async for text in pieces:
+                        self._mark("first_token", once=True)
+                        yield text
+                held.clear()
+            held.append(told)
+            if any(held):
+                yield "".join(held)
         finally:
             self._mark("total")
             self._log()
-        if answering and held:
-            yield "".join(held)
+
+    async def _synthesize(self, asked: FanOutRequest, joined: str) -> AsyncIterator[str]:
+        """The generalist's text with the parts that it was not given; the joined answer when it fails."""
+        answer = self._fusion.answer()
+        plan = plan_synthesis(self._plan, answer.sub_answers, self._serving.fleet.generalist)
+        known = {citation.number for citation in answer.citations}
+        marks = MarkStream(lambda number: number if number in known else None)
+        # The conversation is in the sub-queries already; what the caller says of the form of answers is not.
+        turns = tuple(turn for turn in asked.turns if turn.role == "system")
+        # A named variant is not escalated: a second answer would come after the first one was read.
+        variant = next(iter(self._serving.fleet.domains[self._serving.fleet.generalist].variants))
+        request = replace(asked, request_id=f"{asked.request_id}.synthesis", turns=turns, variant=variant)
+        started = False
+        async with closing_iterator(self._service.fan_out(self._serving, plan, request).events()) as events:
+            async for event in events:
+                if isinstance(event, PartEnded):
+                    self._synthesis = event.answer
+                shown = marks.feed(event.text) if isinstance(event, PartText) else ""
+                shown = shown if started else shown.lstrip()
+                if shown:
+                    started = True
+                    yield shown
+        failure = self._synthesis.failure if self._synthesis is not None else None
+        failure = failure or (None if started else _WROTE_NOTHING)
+        if failure is not None:
+            reason = f"synthesis failed: {failure.message}; the answers stand one after another"
+            self._choice = FusionChoice("join", reason)
+            yield f"\n\n{joined}" if started else joined
+            return
+        merged = {sub_query.id for sub_query, _ in choose_material(self._plan, answer.sub_answers)}
+        left = [text.strip() for sub_query, text in self._shown.items() if sub_query not in merged and text.strip()]
+        yield "".join([marks.end().rstrip(), *(f"\n\n{text}" for text in left)])
 
     async def _make_plan(self, deadline: float, timeout_s: float) -> Plan:
         try:
             async with asyncio.timeout_at(deadline):
-                return await self._service.plan(self._serving, self._request.question, self._target, self._is_formatted)
+                return await self._service.plan(
+                    self._serving,
+                    self._request.question,
+                    self._target,
+                    self._is_formatted,
+                    request_id=self._record.request_id,
+                    deadline=deadline,
+                )
         except TimeoutError:
             raise DeadlineExceeded(
                 f"the question waited for routing longer than {timeout_s:g} s; "
@@ -137,20 +206,24 @@ class ChatAnswer:
             ) from None
 
     def _fuse(self, event: PartEvent) -> str:
-        if isinstance(event, PartStarted):
-            self._start_part(event.sub_query.id, event.citations)
-            return ""
-        if isinstance(event, PartText):
-            self._start_part(event.sub_query.id, ())
-            shown = self._fusion.feed(event.text)
-            return event.text if self._is_formatted else shown
-        self._answers.append(event.answer)
-        if event.failed is not None:
-            self._failed.append(event.failed)
-        self._start_part(event.answer.sub_query, ())
-        shown = self._fusion.end(event.answer)
-        self._open_part = None
-        return "" if self._is_formatted else shown
+        """What an event adds to the joined text."""
+        if isinstance(event, PartEnded):
+            part = event.answer.sub_query
+            self._answers.append(event.answer)
+            if event.failed is not None:
+                self._failed.append(event.failed)
+            self._start_part(part, ())
+            shown = self._fusion.end(event.answer)
+            self._open_part = None
+            own = ""
+        else:
+            part = event.sub_query.id
+            self._start_part(part, event.citations if isinstance(event, PartStarted) else ())
+            own = event.text if isinstance(event, PartText) else ""
+            shown = self._fusion.feed(own)
+        text = own if self._is_formatted else shown
+        self._shown[part] = self._shown.get(part, "") + text
+        return text
 
     def _start_part(self, sub_query: SubQueryId, citations: tuple[Citation, ...]) -> None:
         """Open a part once, also one that ends before its expert has read its index."""
@@ -162,12 +235,20 @@ class ChatAnswer:
         return len(self._failed) < len(self._answers)
 
     def _describe(self) -> dict[str, Any]:
+        fused = self._fusion.answer()
         if self._is_formatted:
-            cited = [citation for answer in self._answers for citation in answer.citations if citation.text]
-            citations = tuple(cited)
+            cited = tuple(citation for answer in self._answers for citation in answer.citations if citation.text)
+            described = describe_answer(cited, self._answers, self._timings_s)
         else:
-            citations = self._fusion.answer().citations
-        return describe_answer(citations, self._answers, self._timings_s)
+            described = describe_answer(fused.citations, fused.sub_answers, self._timings_s)
+        return described | describe_fusion(self._choice, self._synthesis, self._fusion.contradictions)
+
+    def _sum_usage(self) -> Usage:
+        return sum_usage([*self._answers, *([self._synthesis] if self._synthesis is not None else [])])
+
+    def _choose_finish_reason(self) -> str:
+        is_merged = self._synthesis is not None and self._choice.fusion == "synthesize"
+        return choose_finish_reason([self._synthesis] if is_merged and self._synthesis is not None else self._answers)
 
     def _mark(self, name: str, once: bool = False) -> None:
         if not (once and name in self._timings_s):
@@ -177,7 +258,7 @@ class ChatAnswer:
         self._record.fields |= {
             "failures": [answer.failure.code for answer in self._answers if answer.failure is not None],
             "timings_s": {name: round(seconds, 6) for name, seconds in self._timings_s.items()},
-            "usage": describe_usage(sum_usage(self._answers)),
+            "usage": describe_usage(self._sum_usage()),
         }
 
 

@@ -8,9 +8,12 @@ from deployments.expert_call import Sampling
 from deployments.request_fields import Fields, describe_type, quote
 from experts.errors import BadRequest, Unsupported
 from router.question import Question, Turn
+from router.synthesis import Fusion
+from router.variant import Budget, Quality
 
 MAX_TOKENS_CEILING = 1_000_000
 MAX_STOP_SEQUENCES = 4
+MAX_COST = 1_000_000
 INT64 = 2**63
 
 Neutral = Mapping[str, tuple[tuple[Any, ...], str]]
@@ -60,10 +63,13 @@ _SAMPLING_FIELDS = frozenset(
 )
 _STREAM_FIELDS = frozenset({"stream", "stream_options"})
 KNOWN_CHAT = frozenset(
-    {"model", "messages", "max_completion_tokens", "response_format", *_SAMPLING_FIELDS, *_STREAM_FIELDS}
+    {"model", "messages", "max_completion_tokens", "response_format", "guildhall", *_SAMPLING_FIELDS, *_STREAM_FIELDS}
     | HARMLESS_CHAT
     | UNSUPPORTED_CHAT.keys()
 )
+
+# The one field that OpenAI does not have; its clients send it with `extra_body`. Responses answer under the same name.
+KNOWN_EXTENSION = frozenset({"quality", "max_cost", "fusion"})
 
 _MESSAGE_FIELDS = {"role", "content", "name", "refusal", "annotations", "audio", "function_call", "tool_calls"}
 _UNSUPPORTED_MESSAGE: Neutral = {
@@ -102,6 +108,14 @@ class SamplingRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Extension:
+    """The body's `guildhall` object; what is None is as the fleet file says."""
+
+    quality: Quality | Budget | None = None
+    fusion: Fusion | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One chat completion request."""
 
@@ -110,6 +124,7 @@ class ChatRequest:
     sampling: SamplingRequest
     stream: bool = False
     include_usage: bool = False
+    extension: Extension = Extension()
 
 
 def parse_chat_request(body: Mapping[str, Any]) -> ChatRequest:
@@ -124,7 +139,35 @@ def parse_chat_request(body: Mapping[str, Any]) -> ChatRequest:
         sampling=parse_sampling(fields),
         stream=stream,
         include_usage=include_usage,
+        extension=parse_extension(fields),
     )
+
+
+def parse_extension(fields: Fields) -> Extension:
+    """What the body asks of Guildhall beyond OpenAI's API."""
+    extension = fields.object("guildhall")
+    if extension is None:
+        return Extension()
+    extension.check_known(KNOWN_EXTENSION)
+    return Extension(_parse_quality(extension), _parse_fusion(extension))
+
+
+def _parse_quality(extension: Fields) -> Quality | Budget | None:
+    """What the request wants of its variants: a word, or the most that one answer may cost."""
+    cost = extension.number("max_cost", 0, MAX_COST, above_low=True)
+    word = extension.choice("quality", ("fast", "balanced", "best"))
+    if cost is not None and word is not None:
+        extension.fail("max_cost", "and quality are both set; send one of them")
+    if cost is not None:
+        return Budget(cost)
+    known: dict[str | None, Quality] = {"fast": "fast", "balanced": "balanced", "best": "best"}
+    return known.get(word)
+
+
+def _parse_fusion(extension: Fields) -> Fusion | None:
+    """How the request wants several sub-answers as one."""
+    known: dict[str | None, Fusion] = {"join": "join", "synthesize": "synthesize"}
+    return known.get(extension.choice("fusion", ("join", "synthesize")))
 
 
 def parse_stream(fields: Fields) -> tuple[bool, bool]:

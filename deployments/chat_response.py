@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from experts.fleet import Fleet
+from router.consistency import Contradiction
 from router.question import SubAnswer, Usage
+from router.synthesis import FusionChoice
 
 ROUTED_MODEL = "guildhall"
 DONE = b"data: [DONE]\n\n"
@@ -44,16 +46,35 @@ def choose_finish_reason(answers: Sequence[SubAnswer]) -> Literal["stop", "lengt
 
 
 def describe_sub_answer(answer: SubAnswer) -> dict[str, Any]:
-    """One expert's share of the answer."""
+    """One expert's share of the answer: who gave it and why that one."""
+    choice = answer.choice
     return {
         "sub_query": answer.sub_query,
         "domain": answer.domain,
+        "variant": _name_variant(answer),
+        "choice": {
+            "predicted": round(choice.predicted, 4),
+            "cost": choice.cost,
+            "queue": choice.queue,
+            "reason": choice.reason,
+        }
+        if choice is not None
+        else None,
+        "escalation": asdict(answer.escalation) if answer.escalation is not None else None,
         "text": answer.text,
         "finish_reason": answer.finish_reason,
         "failure": asdict(answer.failure) if answer.failure is not None else None,
         "usage": describe_usage(answer.usage),
         "timings_s": _round(answer.timings_s),
     }
+
+
+def _name_variant(answer: SubAnswer) -> str | None:
+    """The variant whose answer is read."""
+    escalation = answer.escalation
+    if escalation is not None and escalation.kept == "second" and escalation.second is not None:
+        return escalation.second.rpartition("/")[2]
+    return answer.choice.variant if answer.choice is not None else None
 
 
 def describe_answer(
@@ -64,6 +85,35 @@ def describe_answer(
         "citations": [asdict(citation) for citation in citations],
         "sub_answers": [describe_sub_answer(answer) for answer in answers],
         "timings_s": _round(timings_s),
+    }
+
+
+def describe_fusion(
+    choice: FusionChoice, synthesis: SubAnswer | None, contradictions: Sequence[Contradiction]
+) -> dict[str, Any]:
+    """How the sub-answers became one, and where they contradict each other; citations by the answer's numbers."""
+    fusion: dict[str, Any] = {"mode": choice.fusion, "reason": choice.reason}
+    if synthesis is not None:
+        fusion |= {"usage": describe_usage(synthesis.usage), "timings_s": _round(synthesis.timings_s)}
+    return {"fusion": fusion, "contradictions": [_describe_contradiction(item) for item in contradictions]}
+
+
+def _describe_contradiction(contradiction: Contradiction) -> dict[str, Any]:
+    return {
+        "kind": contradiction.kind,
+        "subject": contradiction.subject,
+        "claims": [
+            {
+                "sub_query": claim.sub_query,
+                "domain": claim.domain,
+                "text": claim.text,
+                "citation": claim.citation.number if claim.citation is not None else None,
+                "supported": claim.supported,
+            }
+            for claim in contradiction.claims
+        ],
+        "settled": contradiction.settled,
+        "reason": contradiction.reason,
     }
 
 

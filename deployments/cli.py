@@ -1,4 +1,4 @@
-"""The `guildhall` command: check a fleet file, bring it up, ask it, look at it, fill its indexes, take it down.
+"""The `guildhall` command: check a fleet file, bring it up, ask it, fill its indexes, train its router, take it down.
 
 Exit codes: 0 done, 1 failed, 2 the request or the fleet file is wrong, 3 nothing is running, 130 interrupted.
 """
@@ -17,6 +17,7 @@ from rich.markup import escape
 
 from deployments.cli_index import index_app
 from deployments.cli_output import BAD_INPUT, Json, open_stderr, open_stdout, reported_errors, write_json
+from deployments.cli_router import router_app
 from deployments.client import Answered, GatewayClient, Planned, Text, connect_gateway
 from deployments.environment import Environment, read_environment
 from experts.errors import BadRequest, NotServing
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 
 app.add_typer(index_app, name="index")
+app.add_typer(router_app, name="router")
 
 FleetFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="The fleet file, for example cluster/fleets/pocket.yaml.")
@@ -156,14 +158,23 @@ def ask(question: Question, model: Model = "guildhall", url: Url = None, as_json
 
 
 @app.command()
-def explain(question: Question, model: Model = "guildhall", url: Url = None, as_json: Json = False) -> None:
+def explain(
+    question: Question,
+    model: Model = "guildhall",
+    url: Url = None,
+    as_json: Json = False,
+    mermaid: Annotated[bool, typer.Option("--mermaid", help="The plan as a Mermaid flowchart.")] = False,
+) -> None:
     """Show how a question would be split and who would answer it, and why; nothing is generated."""
     from deployments.cli_print import print_plan
+    from router.mermaid import draw_plan
 
     with reported_errors(), _gateway(url) as gateway:
         body = gateway.explain(_read_question(question), model)
         if as_json:
             write_json(body)
+        elif mermaid:
+            open_stdout().file.write(draw_plan(body["plan"]))
         else:
             print_plan(open_stdout(), body["plan"])
 

@@ -15,24 +15,35 @@ CITED_CHARS = 110
 
 def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
     """The plan as a table, the reasons for its shape, and microseconds per stage."""
-    table = _table("#", "sub-query", "domain", "score", "runner-up", "needs", "reason")
+    table = _table("#", "sub-query", "domain", "confidence", "tier", "runner-up", "needs", "variant")
     for part in plan["sub_queries"]:
-        candidates = list(part.get("candidates", ()))
-        runner_up = next((other for other in candidates if other["domain"] != part["domain"]), None)
-        score = next((other["score"] for other in candidates if other["domain"] == part["domain"]), None)
+        runner_up = next((other for other in part["candidates"] if other["domain"] != part["domain"]), None)
         table.add_row(
             str(part["id"]),
             escape(str(part["text"])),
-            f"[bold]{escape(str(part['domain']))}[/]",
-            _score(score),
-            f"{escape(str(runner_up['domain']))} {_score(runner_up['score'])}" if runner_up else "",
-            ", ".join(str(needed) for needed in part.get("needs", ())),
-            escape(str(part.get("reason", ""))),
+            "[red]refused[/]" if part["refusal"] else f"[bold]{escape(str(part['domain']))}[/]",
+            f"{part['confidence']:.2f}",
+            escape(str(part["tier"])),
+            f"{escape(str(runner_up['domain']))} {runner_up['score']:.2f}" if runner_up else "",
+            ", ".join(str(needed) for needed in part["needs"]),
+            _describe_variant(part),
         )
     console.print(table)
+    for part in plan["sub_queries"]:
+        console.print(f"  {part['id']}: {escape(str(part['reason']))}")
+        if "variant_reason" in part:
+            console.print(f"     {escape(str(part['variant']))}: {escape(str(part['variant_reason']))}")
     for reason in plan.get("reasons", ()):
         console.print(f"  {escape(str(reason))}")
     console.print(f"  {_microseconds(plan.get('timings_s', {}))}", style="dim")
+
+
+def _describe_variant(part: Mapping[str, Any]) -> str:
+    """Who would answer now: 'adapter, right 0.90, cost 1, queue 0'."""
+    if "variant" not in part:
+        return ""
+    right, cost, queue = part["predicted_quality"], part["cost"], part["queue"]
+    return f"{escape(str(part['variant']))}, right {right:.2f}, cost {cost:g}, queue {queue}"
 
 
 def print_plan_line(console: Console, plan: Mapping[str, Any]) -> None:
@@ -101,10 +112,6 @@ def _table(*columns: str) -> Table:
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
-
-
-def _score(score: float | None) -> str:
-    return f"{score:.2f}" if score is not None else ""
 
 
 def _duration(seconds: float) -> str:

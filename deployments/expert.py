@@ -6,7 +6,7 @@ import logging
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -31,6 +31,7 @@ from deployments.expert_call import (
     Retrieved,
     TextDelta,
 )
+from deployments.gathered_events import choose_interval_s, gather_events
 from deployments.index_settings import IndexSettings
 from deployments.logs import log_event
 from deployments.node_index import NodeIndex
@@ -40,12 +41,7 @@ from experts.prompt import Message, render_messages
 from retrieval.passage import SearchResult
 from router.question import Citation, Failure, Usage
 
-# A streamed item pays Serve's way (about 2 ms of processor time from replica to client), so text is gathered between
-# items; Ray's own default is 50 ms. With many streams the interval grows, so that sending takes a third of a core at
-# most, up to what a reader still sees as flowing. The first item goes out at once.
-GATHER_S = 0.05
-GATHER_PER_STREAM_S = 0.006
-GATHER_MAX_S = 0.2
+UNKNOWN_LOGPROB = -9999.0
 MARKS = re.compile(r"\[(\d{1,4}(?: ?, ?\d{1,4}){0,15})\]")
 
 
@@ -156,14 +152,13 @@ class ExpertServer(LLMServer):
         self._running += 1
         self._requests[request.domain] += 1
         try:
-            async with aclosing(_gather(self._answer(request), self._choose_interval)) as gathered:
+            async with aclosing(
+                gather_events(self._answer(request), lambda: choose_interval_s(self._running))
+            ) as gathered:
                 async for events in gathered:
                     yield events
         finally:
             self._running -= 1
-
-    def _choose_interval(self) -> float:
-        return min(max(GATHER_S, GATHER_PER_STREAM_S * self._running), GATHER_MAX_S)
 
     async def _answer(self, request: ExpertRequest) -> AsyncGenerator[ExpertEvent, None]:
         started = time.perf_counter()
@@ -186,6 +181,7 @@ class ExpertServer(LLMServer):
         chat = _build_chat_request(request, result, domain.model_ids[request.variant])
         first_token: float | None = None
         texts: list[str] = []
+        logprobs: list[float] = []
         finish_reason = "stop"
         usage = Usage()
         async with aclosing(self.engine.chat(chat)) as items:
@@ -200,6 +196,7 @@ class ExpertServer(LLMServer):
                     for choice in chunk["choices"]:
                         text = choice["delta"].get("content") or ""
                         finish_reason = choice.get("finish_reason") or finish_reason
+                        logprobs += _read_logprobs(choice)
                         if text:
                             first_token = first_token or time.perf_counter()
                             texts.append(text)
@@ -214,7 +211,14 @@ class ExpertServer(LLMServer):
             "generate": ended - retrieved,
         }
         cited = _find_cited("".join(texts), citations)
-        yield Finished("length" if finish_reason == "length" else "stop", usage, timings, cited)
+        yield Finished(
+            "length" if finish_reason == "length" else "stop",
+            usage,
+            timings,
+            cited,
+            logprob_mean=sum(logprobs) / len(logprobs) if logprobs else None,
+            logprob_min=min(logprobs, default=None),
+        )
 
     async def complete(self, body: dict[str, Any], domain: str, variant: str) -> AsyncIterator[dict[str, Any]]:
         """OpenAI completions of a raw prompt: one body, or one per chunk where the body asks for a stream."""
@@ -257,55 +261,6 @@ class ExpertServer(LLMServer):
         )
 
 
-async def _gather(
-    events: AsyncGenerator[ExpertEvent, None], choose_interval: Callable[[], float]
-) -> AsyncGenerator[list[ExpertEvent], None]:
-    """Items of all events that came within an interval; the first text goes out at once, so does the end.
-
-    Closing this iterator closes `events` too, which ends the generation.
-    """
-    buffer: list[ExpertEvent] = []
-    ready = asyncio.Event()
-
-    async def read() -> None:
-        async for event in events:
-            buffer.append(event)
-            ready.set()
-
-    reading = asyncio.ensure_future(read())
-    reading.add_done_callback(lambda _: ready.set())
-    try:
-        while True:
-            await ready.wait()
-            ready.clear()
-            if not reading.done() and all(isinstance(event, Retrieved) for event in buffer):
-                continue  # It goes with the first text: an item of its own would cost every answer 2 % of its time.
-            batch = _merge_text(buffer)
-            buffer.clear()
-            if batch:
-                yield batch
-            if reading.done() and not buffer:
-                reading.result()
-                return
-            if any(isinstance(event, TextDelta) for event in batch):
-                await asyncio.wait((reading,), timeout=choose_interval())
-    finally:
-        if not reading.done():
-            reading.cancel()
-            await asyncio.gather(reading, return_exceptions=True)
-        await events.aclose()
-
-
-def _merge_text(events: list[ExpertEvent]) -> list[ExpertEvent]:
-    merged: list[ExpertEvent] = []
-    for event in events:
-        if isinstance(event, TextDelta) and merged and isinstance(merged[-1], TextDelta):
-            merged[-1] = TextDelta(merged[-1].text + event.text)
-        else:
-            merged.append(event)
-    return merged
-
-
 def _number_citations(domain: str, result: SearchResult) -> tuple[Citation, ...]:
     return tuple(
         Citation(
@@ -341,6 +296,9 @@ def _build_chat_request(request: ExpertRequest, result: SearchResult, model_id: 
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
         "response_format": dict(sampling.response_format) if sampling.response_format else None,
+        # The chosen tokens' own; without alternatives the engine sorts nothing.
+        "logprobs": True if request.score else None,
+        "top_logprobs": 0 if request.score else None,
     }
     return ChatCompletionRequest(
         model=model_id,
@@ -357,6 +315,12 @@ def _parse_chunks(item: str) -> list[dict[str, Any]]:
     """The JSON bodies of server-sent events."""
     bodies = [line.removeprefix("data: ") for line in item.splitlines() if line.startswith("data: ")]
     return [json.loads(body) for body in bodies if body != "[DONE]"]
+
+
+def _read_logprobs(choice: dict[str, Any]) -> list[float]:
+    """Log-probabilities of a chunk's tokens, where they were asked for; vLLM writes -9999 where it knows none."""
+    tokens = (choice.get("logprobs") or {}).get("content") or ()
+    return [token["logprob"] for token in tokens if token["logprob"] > UNKNOWN_LOGPROB]
 
 
 def _not_served(domain: str, variant: str) -> str:

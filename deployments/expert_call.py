@@ -29,7 +29,7 @@ class ExpertRequest:
     """One sub-query for one variant of one domain's expert.
 
     `vector` is the embedding of `text`; None asks without passages. `turns` are earlier turns and the caller's system
-    messages, oldest first.
+    messages, oldest first. `score` asks for the log-probabilities in `Finished`.
     """
 
     request_id: str
@@ -39,6 +39,7 @@ class ExpertRequest:
     vector: Vector | None = field(repr=False, compare=False)
     sampling: Sampling
     turns: tuple[Turn, ...] = ()
+    score: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +59,17 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The last event of an answer that succeeded; `cited` are the passages that it cites, with their text."""
+    """The last event of an answer that succeeded; `cited` are the passages that it cites, with their text.
+
+    `logprob_mean` and `logprob_min` are of its tokens as sampled, natural logarithms; None where nobody asked.
+    """
 
     finish_reason: Literal["stop", "length"]
     usage: Usage
     timings_s: Mapping[str, float]
     cited: tuple[Citation, ...] = ()
+    logprob_mean: float | None = None
+    logprob_min: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,39 +1,45 @@
 """Runs a plan: sends every sub-query to its expert as soon as it can go, and yields what comes in plan order."""
 
 import asyncio
-import logging
-import secrets
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
 
-from deployments.chat_request import SamplingRequest
-from deployments.expert_call import (
-    ExpertEvent,
-    ExpertRequest,
-    Experts,
-    Failed,
-    Finished,
-    Retrieved,
-    TextDelta,
-)
+from deployments.escalate import Escalations
+from deployments.expert_call import Experts
 from deployments.gateway_metrics import GatewayMetrics
-from deployments.http_errors import FailedPart, fail_part
+from deployments.http_errors import FailedPart
 from deployments.in_flight import InFlight
-from deployments.logs import log_event, logger
-from experts.errors import DeadlineExceeded, ExpertUnavailable, GuildhallError
+from deployments.variant_call import (
+    FanOutRequest,
+    VariantCall,
+    VariantCaller,
+    closing_iterator,
+    fail_unexpected,
+    show_call,
+)
+from deployments.variant_loads import Variants
+from experts.errors import ExpertUnavailable
 from experts.fleet import Domain
-from router.question import Citation, Failure, Plan, SubAnswer, SubQuery, SubQueryId, Turn, Usage, Vector
+from router.quality import UNKNOWN_ACCURACY
+from router.question import Citation, EscalationRecord, Plan, SubAnswer, SubQuery, SubQueryId, Usage, Vector
 from router.reference import complete_sub_query, missing_needs
+from router.variant import VariantChoice
+
+__all__ = [
+    "FanOut",
+    "FanOutRequest",
+    "PartEnded",
+    "PartEvent",
+    "PartStarted",
+    "PartText",
+    "closing_iterator",
+]
 
 # Text of a later part waits here while an earlier one is sent. An answer of 256 tokens has about 1,000 characters, so
 # only a very long answer ever makes its expert wait.
 MAX_BUFFERED_CHARS = 262_144
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,21 +69,6 @@ class PartEnded:
 PartEvent = PartStarted | PartText | PartEnded
 
 
-@dataclass(frozen=True, slots=True)
-class FanOutRequest:
-    """What all sub-queries of one question share; `deadline` is the event loop's time, `timeout_s` what it was set by.
-
-    `variant` None takes each domain's first one.
-    """
-
-    request_id: str
-    sampling: SamplingRequest
-    turns: tuple[Turn, ...]
-    deadline: float
-    timeout_s: float
-    variant: str | None = None
-
-
 @dataclass(slots=True)
 class _Part:
     """One sub-query under way: what it has produced and nobody has taken yet."""
@@ -88,17 +79,16 @@ class _Part:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     room: asyncio.Event = field(default_factory=asyncio.Event)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    citations: tuple[Citation, ...] = ()
-    texts: list[str] = field(default_factory=list)
-    timings_s: dict[str, float] = field(default_factory=dict)
     answer: SubAnswer | None = None
+
+    def start(self, citations: tuple[Citation, ...]) -> None:
+        self.put(PartStarted(self.sub_query, citations))
 
     def put(self, event: PartEvent) -> None:
         self.events.append(event)
         self.changed.set()
 
     async def put_text(self, text: str) -> None:
-        self.texts.append(text)
         last = self.events[-1] if self.events else None
         if isinstance(last, PartText):
             self.events[-1] = PartText(self.sub_query, last.text + text)
@@ -122,7 +112,10 @@ class _Part:
 
 
 class FanOut:
-    """One plan under way over the experts."""
+    """One plan under way over the experts.
+
+    Without `variants` each domain's first one answers, and no answer is asked for again.
+    """
 
     def __init__(
         self,
@@ -133,14 +126,28 @@ class FanOut:
         slots: Mapping[str, InFlight],
         encode: Callable[[str], Awaitable[Vector]],
         metrics: GatewayMetrics,
+        variants: Variants | None = None,
     ) -> None:
         self._request = request
-        self._experts = experts
         self._domains = domains
-        self._slots = slots
         self._encode = encode
-        self._metrics = metrics
+        self._variants = variants
+        loads = variants.loads if variants is not None else None
+        self._caller = VariantCaller(request, experts, domains, slots, metrics, loads)
+        self._escalations = self._plan_escalations(metrics)
         self._parts = {sub_query.id: _Part(sub_query) for sub_query in plan.sub_queries}
+
+    def _plan_escalations(self, metrics: GatewayMetrics) -> Escalations | None:
+        """Answers are held back and scored only where the fleet asks for it, and the request leaves the choice to us.
+
+        Who wants `fast` waits for no second answer; who names a variant wants that one's.
+        """
+        if self._variants is None or self._request.variant is not None:
+            return None
+        settings = self._variants.fleet.router
+        if settings.escalation is None or (self._request.quality or settings.quality) == "fast":
+            return None
+        return Escalations(settings.escalation, self._variants, self._caller, metrics)
 
     async def events(self) -> AsyncIterator[PartEvent]:
         """Events in plan order, each part ending with one PartEnded; a failed part loses nothing of the others.
@@ -164,84 +171,41 @@ class FanOut:
     async def _run(self, part: _Part) -> None:
         """Run one sub-query to its end; every failure becomes data here."""
         started = time.perf_counter()
-        domain = part.sub_query.domain
-        variant = self._variant(domain)
-        finished: Finished | None = None
         failed: FailedPart | None = None
-        timeout = asyncio.timeout_at(self._request.deadline)
         try:
-            async with timeout:
-                last = await self._answer(part, variant)
-            if isinstance(last, Finished):
-                finished = last
+            if part.sub_query.refusal is not None:
+                answer = await _refuse(part, part.sub_query.refusal)
             else:
-                failed = FailedPart(
-                    last.failure, last.status, last.param or ("messages" if last.status == 400 else None)
-                )
-        except GuildhallError as error:
-            failed = fail_part(error)
-        except Exception as error:  # noqa: BLE001 - an adapter's mistake costs one part, never the whole answer
-            if isinstance(error, TimeoutError) and timeout.expired():
-                failed = fail_part(
-                    DeadlineExceeded(
-                        f"domain '{domain}' did not finish within {self._request.timeout_s:g} s; "
-                        "ask for less or raise gateway.answer_timeout_s"
-                    )
-                )
-            else:
-                log_event("sub_query_error", logging.ERROR, domain=domain, error=type(error).__name__)
-                logger.debug("sub-query error", exc_info=error)
-                message = f"expert '{domain}' could not be asked; the request may be retried"
-                failed = fail_part(ExpertUnavailable(message))
-        total_s = time.perf_counter() - started
-        part.timings_s["total"] = total_s
-        part.answer = _conclude(part, finished, failed)
-        self._record(part.answer, variant, total_s)
+                answer, failed = await self._answer(part)
+        except Exception as error:  # noqa: BLE001 - a mistake in choosing or scoring costs one part, never the answer
+            failed = fail_unexpected(part.sub_query.domain, error)
+            answer = SubAnswer(part.sub_query.id, part.sub_query.domain, "", failure=failed.failure)
+        timings_s = {**answer.timings_s, "total": time.perf_counter() - started}
+        part.answer = replace(answer, timings_s=timings_s)
         part.put(PartEnded(part.answer, failed))
         part.ended.set()
 
-    async def _answer(self, part: _Part, variant: str) -> Finished | Failed:
+    async def _answer(self, part: _Part) -> tuple[SubAnswer, FailedPart | None]:
         sub_query = part.sub_query
-        text, vector = await self._complete(sub_query)
-        domain = self._domains[sub_query.domain]
-        request = ExpertRequest(
-            # Unique per sub-query, since an engine refuses an id that it is already serving.
-            request_id=f"{self._request.request_id}.{sub_query.id}.{secrets.token_hex(4)}",
-            domain=sub_query.domain,
-            variant=variant,
-            text=text,
-            vector=vector if domain.index is not None else None,
-            sampling=self._request.sampling.with_limit(domain.max_tokens),
-            turns=choose_turns(self._request.turns, domain.history_turns),
-        )
-        gauge = self._metrics.sub_queries_in_flight.labels(sub_query.domain)
-        with self._slots[sub_query.domain].hold(gauge.set):
-            sent = time.perf_counter()
-            async with closing_iterator(self._experts.answer(request)) as events:
-                async for event in events:
-                    last = await self._take(part, event, variant, sent)
-                    if last is not None:
-                        return last
-        raise ExpertUnavailable(
-            f"expert '{sub_query.domain}' stopped before the end of its answer; the request may be retried"
-        )
-
-    async def _take(self, part: _Part, event: ExpertEvent, variant: str, sent: float) -> Finished | Failed | None:
-        if isinstance(event, Retrieved):
-            part.citations = event.citations
-            part.timings_s["retrieve"] = event.seconds
-            self._metrics.retrieval_seconds.labels(part.sub_query.domain).observe(event.seconds)
-            part.put(PartStarted(part.sub_query, event.citations))
-        elif isinstance(event, TextDelta):
-            if event.text:
-                if "first_token" not in part.timings_s:
-                    ttft_s = time.perf_counter() - sent
-                    part.timings_s["first_token"] = ttft_s
-                    self._metrics.ttft_seconds.labels(part.sub_query.domain, variant).observe(ttft_s)
-                await part.put_text(event.text)
-        else:
-            return event
-        return None
+        completed = await self._caller.guard(sub_query.domain, self._complete(sub_query))
+        if isinstance(completed, FailedPart):
+            choice = self._choose(sub_query.domain, sub_query.text, sub_query.vector)
+            call = VariantCall(sub_query.domain, choice.variant, failed=completed)
+            self._caller.record(call)
+            return _conclude(sub_query, call, None, choice, None), completed
+        text, vector = completed
+        choice = self._choose(sub_query.domain, text, vector)
+        call = VariantCall(sub_query.domain, choice.variant, held=self._escalations is not None)
+        await self._caller.ask(call, sub_query.id, text, vector, part)
+        other: VariantCall | None = None
+        record: EscalationRecord | None = None
+        if self._escalations is not None:
+            call, other, record = await self._escalations.settle(sub_query, call, choice, text, vector, part)
+            await show_call(call, part)
+        self._caller.record(call)
+        if other is not None:
+            self._caller.record(other, replaced=True)
+        return _conclude(sub_query, call, other, choice, record), call.failed
 
     async def _complete(self, sub_query: SubQuery) -> tuple[str, Vector]:
         """The text to ask and its vector, once every answer that it needs is there."""
@@ -251,7 +215,7 @@ class FanOut:
         for need in sub_query.needs:
             part = self._parts[need]
             await part.ended.wait()
-            if part.answer is not None:
+            if part.answer is not None and part.sub_query.refusal is None:
                 answers[need] = part.answer
         missing = missing_needs(sub_query, answers)
         if missing:
@@ -260,48 +224,40 @@ class FanOut:
         text = complete_sub_query(sub_query, answers)
         return text, await self._encode(text)
 
-    def _variant(self, domain: str) -> str:
-        return self._request.variant or next(iter(self._domains[domain].variants))
-
-    def _record(self, answer: SubAnswer, variant: str, total_s: float) -> None:
-        labels = (answer.domain, variant)
-        outcome = "failed" if answer.failure is not None else "answered"
-        self._metrics.sub_queries.labels(*labels, outcome).inc()
-        self._metrics.sub_query_seconds.labels(*labels).observe(total_s)
-        self._metrics.prompt_tokens.labels(*labels).inc(answer.usage.prompt_tokens)
-        self._metrics.completion_tokens.labels(*labels).inc(answer.usage.completion_tokens)
-        if answer.failure is not None:
-            self._metrics.failures.labels(answer.domain, answer.failure.code).inc()
+    def _choose(self, domain: str, text: str, vector: Vector) -> VariantChoice:
+        if self._variants is not None:
+            return self._variants.choose(domain, text, vector, self._request.quality, self._request.variant)
+        name, variant = next(iter(self._domains[domain].variants.items()))
+        accuracy = variant.accuracy if variant.accuracy is not None else UNKNOWN_ACCURACY
+        return VariantChoice(self._request.variant or name, accuracy, variant.cost, 0, "the domain's first")
 
 
-def _conclude(part: _Part, finished: Finished | None, failed: FailedPart | None) -> SubAnswer:
-    failure: Failure | None = failed.failure if failed is not None else None
-    cited = {citation.number: citation for citation in finished.cited} if finished is not None else {}
+async def _refuse(part: _Part, text: str) -> SubAnswer:
+    """What the fleet file answers where no expert is to be asked."""
+    part.start(())
+    await part.put_text(text)
+    return SubAnswer(part.sub_query.id, part.sub_query.domain, text, finish_reason="stop")
+
+
+def _conclude(
+    sub_query: SubQuery,
+    call: VariantCall,
+    other: VariantCall | None,
+    choice: VariantChoice,
+    record: EscalationRecord | None,
+) -> SubAnswer:
+    finished = call.finished
+    usages = [call.usage, other.usage if other is not None else Usage()]
     return SubAnswer(
-        sub_query=part.sub_query.id,
-        domain=part.sub_query.domain,
-        text="".join(part.texts),
-        citations=tuple(cited.get(citation.number, citation) for citation in part.citations),
-        failure=failure,
+        sub_query=sub_query.id,
+        domain=call.domain,
+        text=call.text,
+        citations=call.cited(),
+        failure=call.failed.failure if call.failed is not None else None,
         finish_reason=finished.finish_reason if finished is not None else None,
-        usage=finished.usage if finished is not None else Usage(),
-        timings_s={**(finished.timings_s if finished is not None else {}), **part.timings_s},
+        usage=Usage(sum(used.prompt_tokens for used in usages), sum(used.completion_tokens for used in usages)),
+        timings_s={**(finished.timings_s if finished is not None else {}), **call.timings_s},
+        variant=call.variant,
+        choice=choice,
+        escalation=record,
     )
-
-
-def choose_turns(turns: tuple[Turn, ...], history_turns: int) -> tuple[Turn, ...]:
-    """The caller's system messages always, and the last `history_turns` of the others, in their order."""
-    spoken = [position for position, turn in enumerate(turns) if turn.role != "system"]
-    kept = set(spoken[-history_turns:] if history_turns else ())
-    return tuple(turn for position, turn in enumerate(turns) if turn.role == "system" or position in kept)
-
-
-@asynccontextmanager
-async def closing_iterator(iterator: AsyncIterator[Item]) -> AsyncIterator[AsyncIterator[Item]]:
-    """Close an asynchronous iterator at the end, where it can be closed: a generator can, a plain iterator cannot."""
-    try:
-        yield iterator
-    finally:
-        close: Callable[[], Awaitable[Any]] | None = getattr(iterator, "aclose", None)
-        if close is not None:
-            await close()

@@ -1,8 +1,10 @@
 """The gateway: OpenAI's API over HTTP, as a FastAPI application and as the Ray Serve ingress around it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,7 +19,10 @@ from deployments.chat_request import parse_chat_request
 from deployments.chat_response import ROUTED_MODEL, describe_embeddings, list_models
 from deployments.environment import read_environment
 from deployments.expert_call import Experts
+from deployments.feedback import name_owner
+from deployments.fleet_encoder import FleetEncoder, load_fleet_encoder
 from deployments.fleet_status import describe_fleet, explain_unready
+from deployments.gateway_feedback import FEEDBACK_ROUTES, add_feedback_routes
 from deployments.gateway_indexes import INDEX_ROUTES, add_index_routes
 from deployments.gateway_service import (
     GatewayService,
@@ -26,7 +31,6 @@ from deployments.gateway_service import (
     unknown_model,
 )
 from deployments.http_errors import ErrorReply, reply_to_error, reply_to_protocol_error
-from deployments.index_desk import FingerprintedEncoder
 from deployments.index_settings import IndexSource
 from deployments.logs import configure_logs
 from deployments.openai_api import parse_completion_request, parse_embedding_request, parse_plan_request
@@ -46,11 +50,8 @@ from router.explain import explain_plan
 
 ROUTES = (
     "POST /v1/chat/completions, POST /v1/completions, POST /v1/embeddings, POST /v1/plan, GET /v1/models, "
-    f"GET /v1/fleet, {INDEX_ROUTES}, GET /healthz, GET /readyz, GET /metrics"
+    f"GET /v1/fleet, {FEEDBACK_ROUTES}, {INDEX_ROUTES}, GET /healthz, GET /readyz, GET /metrics"
 )
-# One question, median on two cores that three other busy processes share: 18 ms with one thread, 624 ms with two,
-# because each waits for the other at every layer. The gateway always shares its cores with engines.
-ENCODER_THREADS = 1
 METRICS_MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -70,6 +71,7 @@ def build_app(service: GatewayService, behind_proxy: bool = False) -> FastAPI:
     _add_answers(app, service)
     _add_facts(app, service)
     add_index_routes(app, service)
+    add_feedback_routes(app, service)
     return app
 
 
@@ -80,7 +82,10 @@ def _add_answers(app: FastAPI, service: GatewayService) -> None:
     async def complete_chat(request: Request) -> Response:
         serving = service.serving()
         chat = parse_chat_request(await read_json(request, serving.fleet.gateway.max_body_kib))
-        answer = ChatAnswer(service, serving, find_target(chat.model, serving.fleet), chat, read_record(request))
+        record = read_record(request)
+        owner = name_owner(service.keys, request.headers.get("authorization"))
+        remember = partial(service.feedback.remember, record.request_id, owner)
+        answer = ChatAnswer(service, serving, find_target(chat.model, serving.fleet), chat, record, remember)
         if chat.stream:
             return EventStream(answer.frames())
         return _build(await finish_or_leave(request.receive, answer.body()))
@@ -111,9 +116,19 @@ def _add_answers(app: FastAPI, service: GatewayService) -> None:
         serving = service.serving()
         wanted = parse_plan_request(await read_json(request, serving.fleet.gateway.max_body_kib), ROUTED_MODEL)
         target = find_target(wanted.model, serving.fleet)
-        made = await service.plan(serving, wanted.question, target, wanted.whole)
-        read_record(request).fields |= {"model": wanted.model, "domains": [part.domain for part in made.sub_queries]}
-        return build_json({"object": "plan", "model": wanted.model, "plan": explain_plan(made)})
+        record = read_record(request)
+        deadline = asyncio.get_running_loop().time() + serving.fleet.gateway.answer_timeout_s
+        made = await service.plan(
+            serving, wanted.question, target, wanted.whole, request_id=record.request_id, deadline=deadline
+        )
+        record.fields |= {"model": wanted.model, "domains": [part.domain for part in made.sub_queries]}
+        variants = service.variants(serving)
+        choices = {
+            part.id: variants.choose(part.domain, part.text, part.vector, wanted.quality, target.variant)
+            for part in made.sub_queries
+            if part.refusal is None
+        }
+        return build_json({"object": "plan", "model": wanted.model, "plan": explain_plan(made, choices)})
 
 
 def _add_facts(app: FastAPI, service: GatewayService) -> None:
@@ -186,11 +201,8 @@ def _connect(fleet: Fleet) -> Experts:
     return ServeExperts(fleet)
 
 
-def _load_encoder(name: str) -> FingerprintedEncoder:
-    # Imported in the encoder's thread because it takes torch along.
-    from retrieval.encoder import load_encoder
-
-    return load_encoder(name, threads=ENCODER_THREADS)
+def _load_encoder(name: str) -> FleetEncoder:
+    return load_fleet_encoder(name, read_environment().data_dir)
 
 
 @serve.ingress()

@@ -6,6 +6,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 DURATION_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 # Routing has a budget of milliseconds.
 ROUTING_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
+# Low ones are what a new domain, more examples or feedback would mend; their share is how drift shows.
+CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1)
 
 
 class GatewayMetrics:
@@ -32,6 +34,18 @@ class GatewayMetrics:
         )
         self.failures = Counter(
             "guildhall_failures", "Failed sub-queries by domain and code.", ["domain", "code"], registry=self.registry
+        )
+        self.escalations = Counter(
+            "guildhall_escalations",
+            "Answers asked for again, by the domain of the first, why, and which of both was kept.",
+            ["domain", "reason", "kept"],
+            registry=self.registry,
+        )
+        self.answers_scored = Counter(
+            "guildhall_answers_scored",
+            "Answers scored for escalation by domain and what was decided.",
+            ["domain", "decision"],
+            registry=self.registry,
         )
         self.sub_queries_in_flight = Gauge(
             "guildhall_sub_queries_in_flight", "Sub-queries at experts now.", ["domain"], registry=self.registry
@@ -67,6 +81,40 @@ class GatewayMetrics:
             "Asking a domain's index, as its expert measured it.",
             ["domain"],
             buckets=ROUTING_BUCKETS_S,
+            registry=self.registry,
+        )
+
+        self.tiers = Counter(
+            "guildhall_routed_sub_queries",
+            "Sub-queries by what chose their domain: static, encoder, planner or request.",
+            ["tier"],
+            registry=self.registry,
+        )
+        self.confidence = Histogram(
+            "guildhall_routing_confidence",
+            "Calibrated probability that a routed sub-query's domain is right.",
+            ["tier"],
+            buckets=CONFIDENCE_BUCKETS,
+            registry=self.registry,
+        )
+        self.planner = Counter(
+            "guildhall_planner",
+            "Questions that the generalist was asked to plan, by outcome: planned, rejected, cut, late, overloaded, "
+            "failed or too_long.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.planner_seconds = Histogram(
+            "guildhall_planner_seconds",
+            "Asking the generalist for a plan.",
+            buckets=DURATION_BUCKETS_S,
+            registry=self.registry,
+        )
+
+        self.feedback = Counter(
+            "guildhall_feedback",
+            "Feedback by score: bad (below 1/3), mixed, good (above 2/3) or none (a correction alone).",
+            ["score"],
             registry=self.registry,
         )
 

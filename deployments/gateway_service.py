@@ -1,11 +1,11 @@
-"""What the gateway serves with: the fleet, its experts, the encoder and the router's snapshot of both."""
+"""What the gateway serves with: the fleet, its experts, the encoder, and what the router knows of them."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -18,15 +18,20 @@ from deployments.chat_response import ROUTED_MODEL
 from deployments.environment import read_environment
 from deployments.expert_call import Experts, ReplicaState
 from deployments.fan_out import FanOut, FanOutRequest
+from deployments.feedback import FeedbackStore
+from deployments.fleet_encoder import FleetEncoder, embed_questions
 from deployments.fleet_status import TokenRates
 from deployments.gateway_metrics import GatewayMetrics
 from deployments.in_flight import Slots
-from deployments.index_desk import FingerprintedEncoder, IndexDesk
+from deployments.index_desk import IndexDesk
 from deployments.index_settings import IndexSource
 from deployments.logs import log_event
+from deployments.planner_tier import plan_with_generalist
+from deployments.router_loading import list_artifacts, load_router
+from deployments.variant_loads import VariantLoads, Variants
 from experts.errors import Unavailable, UnknownModel
 from experts.fleet import Fleet, is_path
-from router.planner import RouterSnapshot, build_snapshot, plan_query, plan_single
+from router.planner import RouterSnapshot, is_open, plan_planned, plan_query, plan_single
 from router.question import Plan, Question, Vector
 
 # A replica that is alive answers within milliseconds; readiness must not wait for one that is not.
@@ -34,6 +39,8 @@ OBSERVE_TIMEOUT_S = 6
 # Embedding requests give the encoder back between batches, so that routing never waits for a long one.
 EMBEDDING_BATCH = 16
 MODELS_NAMED_IN_ERRORS = 20
+# How soon a router that was trained or rolled back is served; looking costs one listing of a small folder.
+ROUTER_POLL_S = 1.0
 
 Result = TypeVar("Result")
 
@@ -44,7 +51,7 @@ class Serving:
 
     fleet: Fleet
     experts: Experts
-    encoder: FingerprintedEncoder
+    encoder: FleetEncoder
     snapshot: RouterSnapshot
     created: int
     indexes: Mapping[str, IndexSource] = field(default_factory=dict)
@@ -61,13 +68,13 @@ class Target:
 class GatewayService:
     """The gateway's state; its event loop owns it.
 
-    `connect` gives the experts of a fleet. `load_encoder` blocks, so it runs in the encoder's own thread.
+    `connect` gives the experts of a fleet. `load_encoder` blocks, so it runs in the router's own thread.
     """
 
     def __init__(
         self,
         connect: Callable[[Fleet], Experts],
-        load_encoder: Callable[[str], FingerprintedEncoder],
+        load_encoder: Callable[[str], FleetEncoder],
         keys: ApiKeys | None = None,
         data_dir: Path | None = None,
     ) -> None:
@@ -78,15 +85,20 @@ class GatewayService:
         self.rates = TokenRates()
         self._connect = connect
         self._load_encoder = load_encoder
-        # One thread: the encoder serves one batch at a time, and the event loop never waits for it.
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
+        self.loads = VariantLoads()
+        # One thread plans and one embeds documents, so that neither the event loop nor a question waits for a document.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="router")
+        self._documents = ThreadPoolExecutor(1, thread_name_prefix="documents")
+        data_dir = data_dir if data_dir is not None else read_environment().data_dir
+        self.feedback = FeedbackStore(data_dir)
         self.desk = IndexDesk(
-            data_dir if data_dir is not None else read_environment().data_dir,
-            lambda work: self._thread.submit(work).result(),
+            data_dir,
+            lambda work: self._documents.submit(work).result(),
         )
         self._wanted: Fleet | None = None
         self._serving: Serving | None = None
         self._loading: asyncio.Task[None] | None = None
+        self._following: asyncio.Task[None] | None = None
         self._problem: str | None = "the gateway has no fleet yet"
 
     def apply_fleet(self, fleet: Fleet, indexes: Mapping[str, IndexSource] | None = None) -> None:
@@ -111,16 +123,37 @@ class GatewayService:
                 encoder = before.encoder
             else:
                 encoder = await self._run(lambda: self._load_encoder(fleet.router.encoder))
-            snapshot = await self._run(lambda: build_snapshot(fleet, encoder.encode))
+            artifacts = list_artifacts(fleet)
+            snapshot = await self._run(lambda: load_router(fleet, encoder))
         except Exception as error:  # noqa: BLE001 - the edge of a background task: readiness reports it
             if self._wanted is fleet:
-                self._problem = f"the encoder '{fleet.router.encoder}' did not load: {error}"
+                self._problem = f"the router of fleet '{fleet.name}' did not load: {error}"
             log_event("fleet_failed", logging.ERROR, fleet=fleet.name, error=str(error))
             return
         if self._wanted is fleet:
             self._serving = Serving(fleet, experts, encoder, snapshot, int(time.time()), indexes)
             self._problem = None
             log_event("fleet_applied", fleet=fleet.name, seconds=round(time.perf_counter() - started, 3))
+            if self._following is not None:
+                self._following.cancel()
+            self._following = asyncio.create_task(self._follow_router(fleet, artifacts))
+
+    async def _follow_router(self, fleet: Fleet, seen: tuple[str, ...]) -> None:
+        """Serve each router artifact that is written for the fleet from then on; one that does not load is left."""
+        while fleet.router.artifact is not None:
+            await asyncio.sleep(ROUTER_POLL_S)
+            artifacts = await self._run(lambda: list_artifacts(fleet))
+            if artifacts == seen or self._serving is None or self._serving.fleet is not fleet:
+                continue
+            seen = artifacts
+            try:
+                snapshot = await self._run(partial(load_router, fleet, self._serving.encoder))
+            except Exception as error:  # noqa: BLE001 - the edge of a background task: what is served goes on
+                log_event("router_failed", logging.ERROR, fleet=fleet.name, error=str(error))
+                continue
+            # Questions under way keep the router that planned them.
+            self._serving = replace(self._serving, snapshot=snapshot)
+            log_event("router_applied", fleet=fleet.name, artifact=artifacts[-1] if artifacts else None)
 
     async def wait_loaded(self) -> None:
         """Return when the last fleet applied is served or has failed to be."""
@@ -129,10 +162,13 @@ class GatewayService:
 
     def close(self) -> None:
         """Stop the encoder's thread; what it is computing is finished, what waits is dropped."""
-        if self._loading is not None:
-            self._loading.cancel()
+        for task in (self._loading, self._following):
+            if task is not None:
+                task.cancel()
         self.desk.close()
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self.feedback.close()
+        for threads in (self._thread, self._documents):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     @property
     def problem(self) -> str | None:
@@ -145,38 +181,70 @@ class GatewayService:
             raise Unavailable(f"the gateway is not ready: {self._problem}")
         return self._serving
 
-    async def plan(self, serving: Serving, question: Question, target: Target, whole: bool) -> Plan:
-        """The plan for a question; `whole` keeps it in one part."""
+    async def plan(
+        self, serving: Serving, question: Question, target: Target, whole: bool, *, request_id: str, deadline: float
+    ) -> Plan:
+        """The plan for a question; `whole` keeps it in one part, `deadline` is the event loop's time."""
         started = time.perf_counter()
-        encode = serving.encoder.encode
+        fleet, snapshot, encoder = serving.fleet, serving.snapshot, serving.encoder
 
         def decide() -> Plan:
             if target.domain is not None:
-                retrieve = serving.fleet.domains[target.domain].index is not None
-                return plan_single(
-                    question, target.domain, serving.snapshot, encode, time.perf_counter, retrieve=retrieve
-                )
-            return plan_query(question, serving.snapshot, encode, time.perf_counter, whole=whole)
+                embed = target.domain in snapshot.searched
+                return plan_single(question, target.domain, snapshot, encoder, time.perf_counter, embed=embed)
+            return plan_query(question, snapshot, encoder, time.perf_counter, whole=whole)
 
         plan = await self._run(decide)
+        if fleet.router.planner_budget_s is not None and target.domain is None and not whole and is_open(plan):
+            plan = await self._ask_planner(serving, question, plan, request_id, deadline)
         self.metrics.routing_seconds.observe(time.perf_counter() - started)
+        for part in plan.sub_queries:
+            self.metrics.tiers.labels(part.tier).inc()
+            self.metrics.confidence.labels(part.tier).observe(part.confidence)
         return plan
+
+    async def _ask_planner(
+        self, serving: Serving, question: Question, plan: Plan, request_id: str, deadline: float
+    ) -> Plan:
+        """The generalist's plan, or the router's own with the reason why it stays."""
+        fleet = serving.fleet
+        answer = await plan_with_generalist(
+            serving.experts, fleet, self.slots.domains, question, plan, request_id=request_id, deadline=deadline,
+            observe=self.metrics.sub_queries_in_flight.labels(fleet.generalist).set,
+        )  # fmt: skip
+        self.metrics.planner.labels(answer.outcome).inc()
+        self.metrics.planner_seconds.observe(answer.seconds)
+        timings_s = {**plan.timings_s, "planner": answer.seconds, "total": plan.timings_s["total"] + answer.seconds}
+        if not answer.parts:
+            return replace(plan, reasons=(*plan.reasons, answer.reason), timings_s=timings_s)
+        asked = replace(plan, timings_s=timings_s)
+        return await self._run(
+            lambda: plan_planned(
+                asked, answer.parts, answer.reason, serving.snapshot, serving.encoder, time.perf_counter
+            )
+        )
 
     def fan_out(self, serving: Serving, plan: Plan, request: FanOutRequest) -> FanOut:
         """A plan over the experts of a fleet."""
 
         async def encode(text: str) -> Vector:
-            vectors = await self._run(lambda: serving.encoder.encode([text]))
+            vectors = await self._run(lambda: embed_questions(serving.encoder, [text]))
             vector: Vector = vectors[0]
             return vector
 
-        return FanOut(plan, request, serving.experts, serving.fleet.domains, self.slots.domains, encode, self.metrics)
+        domains = serving.fleet.domains
+        variants = self.variants(serving)
+        return FanOut(plan, request, serving.experts, domains, self.slots.domains, encode, self.metrics, variants)
+
+    def variants(self, serving: Serving) -> Variants:
+        """The fleet's variants as they stand now."""
+        return Variants(serving.fleet, serving.snapshot.quality, self.loads)
 
     async def embed(self, serving: Serving, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-        """The vectors of texts, shape (texts, dimensions)."""
+        """The vectors of texts in float32, shape (texts, dimensions)."""
         batches = [texts[start : start + EMBEDDING_BATCH] for start in range(0, len(texts), EMBEDDING_BATCH)]
-        vectors = [await self._run(partial(serving.encoder.encode, list(batch))) for batch in batches]
-        return np.concatenate(vectors)
+        loop, embed = asyncio.get_running_loop(), serving.encoder.embed_documents
+        return np.concatenate([await loop.run_in_executor(self._documents, embed, list(batch)) for batch in batches])
 
     async def observe(self, serving: Serving) -> tuple[ReplicaState, ...]:
         """What the replicas report; none when they do not in time."""

@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from deployments.domain_index import DomainIndex, IndexEncoder
+from deployments.fleet_encoder import FleetEncoder
 from deployments.index_settings import COPIES_FOLDER, IndexSource
 from deployments.logs import log_event
 from experts.errors import NotFound, Unavailable
@@ -20,28 +21,16 @@ from experts.fleet import Fleet, Index
 # Writers of one index wait for each other anyway; a second thread lets another domain go on.
 WRITE_THREADS = 2
 READ_THREADS = 2
-# A passage of 250 tokens takes about 25 ms on one core: a question waits for one batch at most.
+# A passage of 250 tokens takes about 25 ms on one core: a caller of /v1/embeddings waits for one batch at most.
 EMBED_BATCH = 4
 
 Result = TypeVar("Result")
 
 
-class FingerprintedEncoder(Protocol):
-    """What indexes need of the gateway's encoder; `retrieval.encoder.Encoder` is the real one."""
-
-    @property
-    def fingerprint(self) -> str: ...
-
-    @property
-    def dimensions(self) -> int: ...
-
-    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]: ...
-
-
 class IndexDesk:
     """Opens the indexes of the fleet that is served, and works on them.
 
-    `run_encoder` runs something in the encoder's thread and waits for it: each batch waits its turn among questions.
+    `run_encoder` runs something in the thread that embeds documents and waits for it: each batch waits its turn.
     """
 
     def __init__(self, data_dir: Path, run_encoder: Callable[[Callable[[], Any]], Any]) -> None:
@@ -53,7 +42,7 @@ class IndexDesk:
         self._compactions: dict[str, asyncio.Task[None]] = {}
 
     def index(
-        self, domain: str, fleet: Fleet, sources: Mapping[str, IndexSource], encoder: FingerprintedEncoder
+        self, domain: str, fleet: Fleet, sources: Mapping[str, IndexSource], encoder: FleetEncoder
     ) -> DomainIndex:
         """The index of a domain; raises NotFound, or Unavailable while the fleet's encoder is being changed."""
         settings = fleet.domains[domain].index if domain in fleet.domains else None
@@ -69,7 +58,7 @@ class IndexDesk:
 
             def embed(texts: Sequence[str]) -> npt.NDArray[np.float32]:
                 batches = [texts[start : start + EMBED_BATCH] for start in range(0, len(texts), EMBED_BATCH)]
-                return np.concatenate([self._run_encoder(partial(encoder.encode, batch)) for batch in batches])
+                return np.concatenate([self._run_encoder(partial(encoder.embed_documents, batch)) for batch in batches])
 
             of_fleet = IndexEncoder(encoder.fingerprint, encoder.dimensions, embed)
             opened = DomainIndex(domain, settings, source, of_fleet, self._data_dir / COPIES_FOLDER)

@@ -9,6 +9,7 @@ from deployments.chat_request import (
     UNSUPPORTED_SAMPLING,
     Neutral,
     SamplingRequest,
+    parse_extension,
     parse_messages,
     parse_sampling,
     parse_stream,
@@ -16,6 +17,7 @@ from deployments.chat_request import (
 from deployments.request_fields import Fields, describe_type
 from experts.errors import BadRequest, Unsupported
 from router.question import Question
+from router.variant import Budget, Quality
 
 MAX_EMBEDDING_INPUTS = 2048
 """OpenAI's own limit."""
@@ -77,6 +79,7 @@ class PlanRequest:
     model: str
     question: Question
     whole: bool = False
+    quality: Quality | Budget | None = None
 
 
 def parse_completion_request(body: Mapping[str, Any]) -> CompletionRequest:
@@ -131,11 +134,12 @@ def parse_plan_request(body: Mapping[str, Any], routed_model: str) -> PlanReques
     fields = Fields(body)
     fields.check_known(KNOWN_CHAT | {"question"})
     model = fields.text("model") or routed_model
+    quality = parse_extension(fields).quality
     if fields.get("question") is None:
-        return PlanRequest(model, parse_messages(fields), parse_sampling(fields).response_format is not None)
+        return PlanRequest(model, parse_messages(fields), parse_sampling(fields).response_format is not None, quality)
     if fields.get("messages") is not None:
         fields.fail("question", "is sent beside messages; send one of the two")
     text = fields.required_text("question")
     if not text.strip():
         fields.fail("question", "is empty; ask something")
-    return PlanRequest(model, Question(text))
+    return PlanRequest(model, Question(text), quality=quality)

@@ -14,6 +14,7 @@ import httpx
 import yaml
 
 from experts.fleet import is_path
+from tests.encoder_files import lend_encoder_files
 
 ROOT = Path(__file__).parents[1]
 FLEETS = ROOT / "cluster/fleets"
@@ -83,6 +84,7 @@ def run_fleet(folder: Path, document: dict[str, Any]) -> Iterator[RunningFleet]:
     for name in ("RAY_ADDRESS", "GUILDHALL_URL", "GUILDHALL_API_KEYS", "GUILDHALL_API_KEYS_FILE"):
         environment.pop(name, None)
     fleet = RunningFleet(f"http://127.0.0.1:{document['gateway']['port']}", folder / "fleet.yaml", environment)
+    lend_encoder_files(folder / "data")
     try:
         fleet.up(document)
         yield fleet

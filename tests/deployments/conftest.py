@@ -1,10 +1,21 @@
-"""The pocket fleet, shared by the modules of this package that ask it."""
+"""What the modules of this package share: the pocket fleet, and shared memory of their own."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from deployments import feedback
 from tests.conftest import FLEETS, RunningFleet, read_fleet, run_fleet
+
+
+@pytest.fixture(autouse=True)
+def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where gateways of a test keep the plans of their last answers."""
+    folder = tmp_path / "shared-memory"
+    folder.mkdir()
+    monkeypatch.setattr(feedback, "SHARED_MEMORY", folder)
+    return folder
 
 
 @pytest.fixture(scope="package")

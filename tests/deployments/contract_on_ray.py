@@ -13,7 +13,12 @@ from deployments.expert_call import ExpertRequest, Sampling
 from deployments.local_ray import find_local_ray
 from deployments.up import connect_ray
 from experts.fleet_file import load_fleet
-from tests.deployments.experts_contract import check_cancel_gives_back, check_failure_is_data, check_order_of_events
+from tests.deployments.experts_contract import (
+    check_cancel_gives_back,
+    check_failure_is_data,
+    check_order_of_events,
+    check_scores_are_given_where_asked,
+)
 
 
 async def check(fleet_file: Path) -> None:
@@ -27,6 +32,7 @@ async def check(fleet_file: Path) -> None:
     request = ExpertRequest("contract-1", "plain", "full", "Tell me.", None, Sampling(max_tokens=400, temperature=1.0))
     short = dataclasses.replace(request, sampling=Sampling(max_tokens=8, temperature=0))
     await check_order_of_events(experts, short)
+    await check_scores_are_given_where_asked(experts, dataclasses.replace(short, request_id="contract-2"))
     await check_failure_is_data(experts, dataclasses.replace(short, text="Why? " * 3000))
     await check_cancel_gives_back(experts, request, count_running)
 

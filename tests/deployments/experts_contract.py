@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from deployments.expert_call import ExpertRequest, Experts, Failed, Finished, Retrieved, TextDelta
 
@@ -16,6 +17,17 @@ async def check_order_of_events(experts: Experts, request: ExpertRequest) -> Non
     assert [citation.number for citation in events[0].citations] == list(range(1, len(events[0].citations) + 1))
     assert events[-1].usage.completion_tokens > 0
     assert events[-1].usage.completion_tokens <= request.sampling.max_tokens
+
+
+async def check_scores_are_given_where_asked(experts: Experts, request: ExpertRequest) -> None:
+    """Log-probabilities of the answer's tokens come where the request asks for a score, and only there."""
+    for asked in (True, False):
+        events = [event async for event in experts.answer(replace(request, score=asked))]
+        last = events[-1]
+        assert isinstance(last, Finished), events
+        assert (last.logprob_mean is not None, last.logprob_min is not None) == (asked, asked), last
+        if last.logprob_mean is not None and last.logprob_min is not None:
+            assert last.logprob_min <= last.logprob_mean <= 0, last
 
 
 async def check_failure_is_data(experts: Experts, request: ExpertRequest) -> None:

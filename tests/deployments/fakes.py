@@ -2,9 +2,10 @@
 
 import asyncio
 import hashlib
+import re
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,25 @@ from deployments.expert_call import (
 from deployments.gateway_service import GatewayService, Serving, Target
 from deployments.index_settings import IndexSource
 from experts.fleet import Fleet
+from router.encoding import Tokens
 from router.question import Citation, Failure, Plan, Question, Reference, SubQuery, SubQueryId, Usage
 
 DIMENSIONS = 16
+
+
+@dataclass(frozen=True)
+class WordTokens:
+    """The words of a text by number; `text` is what they were read from."""
+
+    text: str
+    ids: list[int]
+    offsets: npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class WordsEncoded:
+    vectors: npt.NDArray[np.float32]
+    states: list[npt.NDArray[np.float32]]
 
 
 class WordEncoder:
@@ -32,14 +49,29 @@ class WordEncoder:
 
     fingerprint = "words"
     dimensions = DIMENSIONS
+    static = None
 
-    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def tokenize(self, text: str) -> WordTokens:
+        found = list(re.finditer(r"\S+", text))
+        offsets = np.array([word.span() for word in found], dtype=np.int32).reshape(-1, 2)
+        return WordTokens(text, [_number(word.group().lower()) for word in found], offsets)
+
+    def encode(self, texts: Sequence[Tokens], /) -> WordsEncoded:
+        assert all(isinstance(tokens, WordTokens) for tokens in texts)
+        vectors = self.embed_documents([tokens.text for tokens in texts if isinstance(tokens, WordTokens)])
+        return WordsEncoded(vectors, [np.zeros((len(tokens.ids), DIMENSIONS), dtype=np.float32) for tokens in texts])
+
+    def embed_documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         vectors = np.zeros((len(texts), DIMENSIONS), dtype=np.float32)
         for row, text in enumerate(texts):
             for word in [*text.lower().split(), ""]:
-                vectors[row, hashlib.sha256(word.encode("utf-8", "replace")).digest()[0] % DIMENSIONS] += 1
+                vectors[row, _number(word)] += 1
             vectors[row] /= np.linalg.norm(vectors[row])
         return vectors
+
+
+def _number(word: str) -> int:
+    return hashlib.sha256(word.encode("utf-8", "replace")).digest()[0] % DIMENSIONS
 
 
 def build_fleet(**gateway: Any) -> Fleet:
@@ -89,6 +121,10 @@ class Script:
     raises: Exception | None = None
     gate: asyncio.Event | None = None
     """Awaited before the first text."""
+    logprobs: tuple[float, float] = (-0.1, -0.5)
+    """Mean and least, given where the request asks for them."""
+    passage: str = "passage"
+    """What the one passage says that the answer cites."""
 
 
 def down(domain: str) -> Failed:
@@ -98,7 +134,10 @@ def down(domain: str) -> Failed:
 
 @dataclass
 class ScriptedExperts:
-    """Experts that say what a script says, and note what they were asked and what they hold."""
+    """Experts that say what a script says, and note what they were asked and what they hold.
+
+    `scripts` are by "domain/variant" or, for all variants, by domain.
+    """
 
     scripts: dict[str, Script] = field(default_factory=dict)
     states: tuple[ReplicaState, ...] = ()
@@ -110,7 +149,8 @@ class ScriptedExperts:
 
     async def answer(self, request: ExpertRequest) -> AsyncIterator[ExpertEvent]:
         self.requests.append(request)
-        script = self.scripts.get(request.domain, Script())
+        name = f"{request.domain}/{request.variant}"
+        script = self.scripts.get(name) or self.scripts.get(request.domain, Script())
         self.open[request.domain] += 1
         self.most_open = max(self.most_open, self.open.total())
         try:
@@ -127,7 +167,10 @@ class ScriptedExperts:
             if script.failure is not None:
                 yield script.failure
             else:
-                yield Finished(script.finish_reason, Usage(10, len(script.texts)), {"generate": 0.01})
+                cited = (replace(citation, text=script.passage),) if "[1]" in "".join(script.texts) else ()
+                mean, least = script.logprobs if request.score else (None, None)
+                usage = Usage(10, len(script.texts))
+                yield Finished(script.finish_reason, usage, {"generate": 0.01}, cited, mean, least)
         finally:
             self.open[request.domain] -= 1
 
@@ -177,7 +220,7 @@ def build_sub_query(position: int, text: str, domain: str, needs: tuple[tuple[st
     references = tuple(
         Reference(text.index(words), text.index(words) + len(words), SubQueryId(need)) for words, need in needs
     )
-    vector = WordEncoder().encode([text])[0]
+    vector = WordEncoder().embed_documents([text])[0]
     return SubQuery(SubQueryId(position), text, domain, vector, (), "the test says so", references)
 
 
@@ -191,10 +234,12 @@ class PlannedService(GatewayService):
 
     planned: Plan | None = None
 
-    async def plan(self, serving: Serving, question: Question, target: Target, whole: bool) -> Plan:
+    async def plan(
+        self, serving: Serving, question: Question, target: Target, whole: bool, *, request_id: str, deadline: float
+    ) -> Plan:
         if self.planned is not None and target.domain is None:
             return self.planned
-        return await super().plan(serving, question, target, whole)
+        return await super().plan(serving, question, target, whole, request_id=request_id, deadline=deadline)
 
 
 async def start_service(

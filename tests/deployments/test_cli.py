@@ -42,6 +42,14 @@ PLAN = {
             "text": "What was the revenue?",
             "domain": "finance",
             "reason": "nearest to an example",
+            "tier": "encoder",
+            "confidence": 0.8123,
+            "refusal": None,
+            "variant": "adapter",
+            "predicted_quality": 0.9,
+            "cost": 1.0,
+            "queue": 2,
+            "variant_reason": "balanced: the most right for its cost",
             "candidates": [{"domain": "finance", "score": 0.8123}, {"domain": "math", "score": 0.2512}],
             "needs": [],
         },
@@ -50,6 +58,9 @@ PLAN = {
             "text": "Which function loads that?",
             "domain": "coding",
             "reason": "nearest to its description",
+            "tier": "static",
+            "confidence": 0.6,
+            "refusal": "The fleet does not write code.",
             "candidates": [{"domain": "coding", "score": 0.6}],
             "needs": [0],
         },
@@ -317,8 +328,12 @@ def test_ask_when_the_answer_breaks_off_keeps_what_came_and_exits_1(gateway: str
 def test_explain_shows_domains_scores_runner_up_needs_and_microseconds(gateway: str) -> None:
     shown = run("explain", "What was the revenue?", "--url", gateway)
     assert shown.exit_code == 0, shown.output
-    for part in ("finance", "0.81", "math 0.25", "nearest to an example", "split at 'and'", "split 51 µs"):
+    for part in ("finance", "0.81", "math 0.25", "nearest to an example", "split at 'and'", "split 51 µs", "refused"):
         assert part in shown.stdout
+    assert "balanced: the most right for its cost" in shown.stdout
+    drawn = run("explain", "What was the revenue?", "--mermaid", "--url", gateway)
+    assert drawn.stdout.startswith("flowchart TD")
+    assert "finance/adapter 0.81 encoder" in drawn.stdout
     as_json = run("explain", "Why?", "--json", "--url", gateway)
     assert json.loads(as_json.stdout)["plan"]["question"] == "Why?"
 

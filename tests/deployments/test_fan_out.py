@@ -5,12 +5,18 @@ import asyncio
 from deployments import fan_out as fan_out_module
 from deployments.chat_request import SamplingRequest
 from deployments.expert_call import ExpertRequest, Failed, Sampling
-from deployments.fan_out import FanOut, FanOutRequest, PartEnded, PartEvent, PartText, choose_turns
+from deployments.fan_out import FanOut, FanOutRequest, PartEnded, PartEvent, PartText
 from deployments.gateway_metrics import GatewayMetrics
 from deployments.in_flight import Slots
+from deployments.variant_call import choose_turns
 from experts.prompt import REFUSAL
 from router.question import Failure, Plan, Turn, Vector
-from tests.deployments.experts_contract import check_cancel_gives_back, check_failure_is_data, check_order_of_events
+from tests.deployments.experts_contract import (
+    check_cancel_gives_back,
+    check_failure_is_data,
+    check_order_of_events,
+    check_scores_are_given_where_asked,
+)
 from tests.deployments.fakes import Script, ScriptedExperts, WordEncoder, build_fleet, build_plan, build_sub_query, down
 
 
@@ -24,7 +30,7 @@ def start(
     request = FanOutRequest("request", SamplingRequest(), turns, deadline, timeout_s)
 
     async def encode(text: str) -> Vector:
-        vector: Vector = WordEncoder().encode([text])[0]
+        vector: Vector = WordEncoder().embed_documents([text])[0]
         return vector
 
     return FanOut(plan, request, experts, fleet.domains, slots.domains, encode, GatewayMetrics()), slots
@@ -45,6 +51,7 @@ async def test_the_fake_experts_keep_the_contract() -> None:
         return experts.open.total()
 
     await check_order_of_events(experts, ask("finance"))
+    await check_scores_are_given_where_asked(experts, ask("finance"))
     await check_failure_is_data(experts, ask("coding"))
     await check_cancel_gives_back(experts, ask("general"), count_running)
 
@@ -75,7 +82,7 @@ async def test_a_part_that_needs_another_gets_its_answer_and_a_new_vector() -> N
     assert "Paris" in asked.text
     assert "that city" not in asked.text
     assert asked.vector is not None
-    assert (asked.vector == WordEncoder().encode([asked.text])[0]).all()
+    assert (asked.vector == WordEncoder().embed_documents([asked.text])[0]).all()
 
 
 async def test_when_a_need_fails_the_part_says_so_and_its_siblings_lose_nothing() -> None:

@@ -52,7 +52,7 @@ async def test_completions_plain_and_streamed() -> None:
 async def test_embeddings_in_the_clients_default_encoding() -> None:
     client = await open_client(ScriptedExperts())
     answer = await client.embeddings.create(model="all-MiniLM-L6-v2", input=["one", "two"])
-    expected = WordEncoder().encode(["one", "two"]).tolist()
+    expected = WordEncoder().embed_documents(["one", "two"]).tolist()
     assert [item.embedding for item in answer.data] == [pytest.approx(vector) for vector in expected]
 
 

@@ -43,7 +43,7 @@ async def service(tmp_path: Path, corpus: Path) -> AsyncIterator[GatewayService]
     finance = fleet.domains["finance"].model_copy(update={"index": Index(corpus=str(corpus))})
     fleet = fleet.model_copy(update={"domains": {**fleet.domains, "finance": finance}})
     source = IndexSource(str(tmp_path / "index"), WordEncoder.fingerprint)
-    encoder = IndexEncoder(WordEncoder.fingerprint, DIMENSIONS, WordEncoder().encode)
+    encoder = IndexEncoder(WordEncoder.fingerprint, DIMENSIONS, WordEncoder().embed_documents)
     DomainIndex("finance", Index(corpus=str(corpus)), source, encoder, tmp_path).build(Reading())
     started = await start_service(ScriptedExperts(), fleet, {"finance": source}, data_dir=tmp_path)
     yield started
@@ -160,9 +160,9 @@ async def test_an_index_describes_itself_and_its_versions(service: GatewayServic
 class SlowEncoder(WordEncoder):
     """Takes as long for a text as a real one for a long passage."""
 
-    def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    def embed_documents(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         time.sleep(0.02 * len(texts))
-        return super().encode(texts)
+        return super().embed_documents(texts)
 
 
 async def test_questions_are_routed_while_a_long_document_is_embedded(service: GatewayService) -> None:
