@@ -1,6 +1,6 @@
 """`guildhall router`: train the router on labelled questions and feedback, measure it, set its thresholds, roll back.
 
-A running fleet serves a new artifact after the next `guildhall up`, without losing a request.
+A running fleet whose file names the artifact's folder serves a new one within seconds, without losing a request.
 """
 
 from collections.abc import Iterator, Mapping
