@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from deployments.cli_progress import Progress
     from deployments.fleet_encoder import FleetEncoder
     from experts.fleet import Fleet
+    from router.quality_training import JudgedAnswer
     from router.training import Embedding, LabelledText
 
 router_app = typer.Typer(help="Train the router, measure it, set its thresholds, roll back.", no_args_is_help=True)
@@ -64,6 +65,14 @@ def train(
         Path | None,
         typer.Option(metavar="FOLDER", help="What /v1/feedback stored: GUILDHALL_DATA_DIR/feedback."),
     ] = None,
+    answers: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help='Judged answers, one {"text": …, "variant": "domain/variant", "correct": true} per line, from which '
+            "variants are chosen. Repeatable.",
+        ),
+    ] = None,
     out: Folder = None,
     target_error: Annotated[float | None, _TARGET_ERROR] = None,
     as_json: Json = False,
@@ -78,6 +87,7 @@ def train(
     with reported_errors(_AFTER_INTERRUPT), _open(file, out) as opened:
         with opened.progress.stage("train"):
             labelled = (*opened.read_feedback(feedback), *opened.read_data(data))
+            judged = opened.read_answers(answers)
             encoder, embed, static = opened.load_encoder()
             artifact = train_router(
                 opened.fleet,
@@ -88,6 +98,7 @@ def train(
                 _now(),
                 DEFAULT_TARGET_ERROR if target_error is None else target_error,
                 lambda step: opened.progress.update("train", step),
+                judged,
             )
             saved = save_router_artifact(artifact, opened.folder)
             opened.progress.update("train", f"{len(saved.trained.rows.texts)} rows")
@@ -189,6 +200,14 @@ class _Opened:
 
         labels = list_labels(self.fleet)
         return tuple(row for path in paths or () for row in read_labels(path, labels))
+
+    def read_answers(self, paths: list[Path] | None) -> "tuple[JudgedAnswer, ...]":
+        from router.labels import read_answers
+        from router.quality import name_variant
+
+        domains = self.fleet.domains.items()
+        known = [name_variant(name, variant) for name, domain in domains for variant in domain.variants]
+        return tuple(row for path in paths or () for row in read_answers(path, known))
 
     def read_feedback(self, folder: Path | None) -> "tuple[LabelledText, ...]":
         """Corrections, and what was rated well; of domains that the fleet no longer has, nothing."""

@@ -25,6 +25,8 @@ from experts.errors import ConfigurationError, EncoderMismatch
 from experts.fleet import Fleet
 from router.artifact_tensors import read_trained, render_heads, render_rows
 from router.evaluation import describe_calibration
+from router.quality import QualityModel, name_variant
+from router.quality_training import JudgedAnswer, QualityRow, train_quality
 from router.tiers import choose_thresholds
 from router.training import (
     OUT_OF_SCOPE_LABEL,
@@ -33,6 +35,7 @@ from router.training import (
     OnProgress,
     TrainedRouter,
     add_domains,
+    embed_batches,
     embed_rows,
     fingerprint_rows,
     list_labels,
@@ -61,6 +64,7 @@ class RouterArtifact:
     encoder_fingerprint: str
     data_fingerprint: str
     created: str
+    quality: QualityModel | None = None
     number: int | None = None
     skipped: tuple[str, ...] = ()
 
@@ -80,6 +84,7 @@ class RouterArtifact:
             "created": self.created,
             "labels": list(self.labels),
             "rows": {**counts, OUT_OF_SCOPE_LABEL: int((targets < 0).sum())},
+            "quality_variants": list(self.quality.variants) if self.quality is not None else [],
             "thresholds": asdict(self.trained.thresholds),
             "metrics": self.trained.metrics,
         }
@@ -94,8 +99,11 @@ def train_router(
     created: str,
     target_error: float,
     on_progress: OnProgress = lambda _: None,
+    answers: tuple[JudgedAnswer, ...] = (),
 ) -> RouterArtifact:
     """A router for a fleet: labelled texts, and its own descriptions and examples, which win where both say something.
+
+    From judged `answers` it also learns which variant answers what right.
 
     Raises ConfigurationError where a label is none of the fleet's.
     """
@@ -103,7 +111,21 @@ def train_router(
     texts = (*labelled, *read_fleet_texts(fleet))
     rows = embed_rows(texts, labels, encode, static, on_progress)
     trained = train_rows(labels, rows, target_error, on_progress)
-    return RouterArtifact(trained, encoder_fingerprint, fingerprint_rows(texts), created)
+    quality = _train_quality(fleet, answers, encode) if answers else None
+    return RouterArtifact(trained, encoder_fingerprint, fingerprint_rows(texts), created, quality)
+
+
+def _train_quality(fleet: Fleet, answers: tuple[JudgedAnswer, ...], encode: Embedding) -> QualityModel:
+    texts = tuple(dict.fromkeys(answer.text for answer in answers))
+    vectors = dict(zip(texts, embed_batches(texts, encode), strict=True))
+    rows = [QualityRow(answer.text, vectors[answer.text], answer.variant, answer.correct) for answer in answers]
+    accuracies = {
+        name_variant(domain, variant): settings.accuracy
+        for domain, part in fleet.domains.items()
+        for variant, settings in part.variants.items()
+        if settings.accuracy is not None
+    }
+    return train_quality(rows, accuracies)
 
 
 def adapt_router(artifact: RouterArtifact, fleet: Fleet, encode: Embedding, static: Embedding | None) -> RouterArtifact:
@@ -138,7 +160,8 @@ def save_router_artifact(artifact: RouterArtifact, out: Path) -> RouterArtifact:
         scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=out))
         try:
             scratch.chmod(0o755)
-            save_file(render_heads(artifact.trained), scratch / HEADS_FILE)
+            quality = artifact.quality.to_arrays() if artifact.quality is not None else {}
+            save_file({**render_heads(artifact.trained), **quality}, scratch / HEADS_FILE)
             save_file(render_rows(artifact.trained), scratch / ROWS_FILE)
             lines = [json.dumps(text, ensure_ascii=False) for text in artifact.trained.rows.texts]
             (scratch / TEXTS_FILE).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
@@ -249,12 +272,15 @@ def _read(folder: Path) -> RouterArtifact:
         for name in (HEADS_FILE, ROWS_FILE, TEXTS_FILE):
             if _checksum(folder / name) != manifest["files"][name]:
                 raise _Damaged(f"{name} is not what was written")
-        texts = tuple(json.loads(line) for line in (folder / TEXTS_FILE).read_text("utf-8").splitlines())
+        # Not splitlines: a text may hold one of the other line separators of Unicode.
+        lines = (folder / TEXTS_FILE).read_text("utf-8").split("\n")
+        texts = tuple(json.loads(line) for line in lines if line)
         heads, rows = load_file(folder / HEADS_FILE), load_file(folder / ROWS_FILE)
         trained = read_trained(manifest, heads, rows, texts)
-        return RouterArtifact(
-            trained, manifest["encoder"], manifest["data"], manifest["created"], int(manifest["number"])
-        )
+        variants = manifest["quality_variants"]
+        quality = QualityModel.from_arrays(heads, variants) if variants else None
+        number = int(manifest["number"])
+        return RouterArtifact(trained, manifest["encoder"], manifest["data"], manifest["created"], quality, number)
     except OSError as error:
         raise _Damaged(f"{Path(str(error.filename)).name} cannot be read ({error.strerror})") from error
     except (ValueError, KeyError, TypeError, IndexError) as error:

@@ -1,78 +1,106 @@
-"""Labelled questions as JSON Lines: {"text": "...", "domain": "..."}, with every mistake named by its line."""
+"""What the router learns from, as JSON Lines, with every mistake named by its line.
+
+Labelled questions are {"text": "...", "domain": "..."}, judged answers {"text": "...", "variant": "domain/variant",
+"correct": true}.
+"""
 
 import json
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from experts.errors import BadRequest
+from router.quality_training import JudgedAnswer
 from router.training import OUT_OF_SCOPE_LABEL, LabelledText
 
 MISTAKES_SHOWN = 20
 MAX_TEXT_CHARS = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class _Mistake:
-    line: int
-    what: str
+Row = TypeVar("Row")
 
 
 def read_labels(path: Path, known: Collection[str]) -> tuple[LabelledText, ...]:
-    """The rows of a file; raises BadRequest with all lines that are not one, so that nothing is trained on a part."""
+    """Labelled questions; raises BadRequest with all lines that are none, so that nothing is trained on a part."""
+    labels = frozenset(known) | {OUT_OF_SCOPE_LABEL}
+    wanted = f"domains are {', '.join(known)}, and '{OUT_OF_SCOPE_LABEL}' for what none of them owns"
+
+    def read(row: dict[str, Any]) -> LabelledText:
+        text = _read_text(row, {"text", "domain"})
+        return LabelledText(text, _read_name(row, "domain", labels))
+
+    return _read_rows(path, "data", wanted, read)
+
+
+def read_answers(path: Path, known: Collection[str]) -> tuple[JudgedAnswer, ...]:
+    """Judged answers of the variants `known`; raises BadRequest as `read_labels` does."""
+
+    def read(row: dict[str, Any]) -> JudgedAnswer:
+        text = _read_text(row, {"text", "variant", "correct"})
+        if not isinstance(row["correct"], bool):
+            raise _Mistake(f"correct is {_show(row['correct'])}, expected true or false")
+        return JudgedAnswer(text, _read_name(row, "variant", known), row["correct"])
+
+    return _read_rows(path, "answers", f"variants are {', '.join(known)}", read)
+
+
+class _Mistake(Exception):
+    """What is wrong with a line."""
+
+
+def _read_rows(path: Path, option: str, wanted: str, read: Callable[[dict[str, Any]], Row]) -> tuple[Row, ...]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        raise BadRequest(f"{path} cannot be read ({error.strerror}); correct --data", "data") from error
+        raise BadRequest(f"{path} cannot be read ({error.strerror}); correct --{option}", option) from error
     except UnicodeDecodeError as error:
-        raise BadRequest(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8", "data") from error
-    rows, mistakes = [], []
-    for found in _read_lines(text, frozenset(known) | {OUT_OF_SCOPE_LABEL}):
-        if isinstance(found, LabelledText):
-            rows.append(found)
-        else:
-            mistakes.append(found)
+        raise BadRequest(f"{path} is not UTF-8 at byte {error.start}; save it as UTF-8", option) from error
+    rows: list[Row] = []
+    mistakes: list[str] = []
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                rows.append(read(_read_object(line)))
+            except _Mistake as mistake:
+                mistakes.append(f"line {number}: {mistake}")
     if mistakes:
-        shown = [f"line {mistake.line}: {mistake.what}" for mistake in mistakes[:MISTAKES_SHOWN]]
-        if len(mistakes) > MISTAKES_SHOWN:
-            shown.append(f"and {len(mistakes) - MISTAKES_SHOWN} more")
-        raise BadRequest(
-            "\n".join(
-                (
-                    f"{path}: {len(mistakes)} line(s) cannot be learned from, and nothing was trained; domains are "
-                    f"{', '.join(known)}, and '{OUT_OF_SCOPE_LABEL}' for what none of them owns",
-                    *shown,
-                )
-            ),
-            "data",
-        )
+        more = [f"and {len(mistakes) - MISTAKES_SHOWN} more"] if len(mistakes) > MISTAKES_SHOWN else []
+        said = f"{path}: {len(mistakes)} line(s) cannot be learned from, and nothing was trained; {wanted}"
+        raise BadRequest("\n".join((said, *mistakes[:MISTAKES_SHOWN], *more)), option)
     if not rows:
-        raise BadRequest(f'{path} has no rows; write one {{"text": "...", "domain": "..."}} per line', "data")
+        raise BadRequest(f"{path} has no rows; write one JSON object per line; {wanted}", option)
     return tuple(rows)
 
 
-def _read_lines(text: str, known: Collection[str]) -> Iterator[LabelledText | _Mistake]:
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            row = _read_row(line, known)
-            yield _Mistake(number, row) if isinstance(row, str) else row
-
-
-def _read_row(line: str, known: Collection[str]) -> LabelledText | str:
+def _read_object(line: str) -> dict[str, Any]:
     try:
         row: Any = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return f"not JSON ({error if isinstance(error, ValueError) else 'nested too deeply'})"
-    if not isinstance(row, dict) or set(row) != {"text", "domain"}:
-        keys = ", ".join(sorted(map(str, row))) if isinstance(row, dict) else type(row).__name__
-        return f"it has {keys or 'no keys'}; needed are text and domain, and nothing else"
-    text, domain = row["text"], row["domain"]
+        reason = error if isinstance(error, ValueError) else "nested too deeply"
+        raise _Mistake(f"not JSON ({reason})") from error
+    if not isinstance(row, dict):
+        raise _Mistake(f"it is {type(row).__name__}, expected an object")
+    return row
+
+
+def _read_text(row: dict[str, Any], keys: set[str]) -> str:
+    if set(row) != keys:
+        raise _Mistake(f"it has {', '.join(sorted(row)) or 'no keys'}; needed are {', '.join(sorted(keys))} alone")
+    text = row["text"]
     if not isinstance(text, str) or not text.strip():
-        return "text is empty or no text"
+        raise _Mistake("text is empty or no text")
     if len(text) > MAX_TEXT_CHARS:
-        return f"text has {len(text)} characters, at most {MAX_TEXT_CHARS}"
-    if not isinstance(domain, str) or domain not in known:
-        return f"domain {json.dumps(domain, ensure_ascii=False)[:60]} is none of this fleet"
+        raise _Mistake(f"text has {len(text)} characters, at most {MAX_TEXT_CHARS}")
     # Halves of surrogate pairs can be written in JSON and neither be hashed nor saved.
-    return LabelledText(text.strip().encode("utf-8", "replace").decode(), domain)
+    return text.strip().encode("utf-8", "replace").decode()
+
+
+def _read_name(row: dict[str, Any], key: str, known: Collection[str]) -> str:
+    name = row[key]
+    if not isinstance(name, str) or name not in known:
+        raise _Mistake(f"{key} {_show(name)} is none of this fleet")
+    return name
+
+
+def _show(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)[:60]

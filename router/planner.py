@@ -65,7 +65,7 @@ class RouterSnapshot:
     max_sub_queries: int
     searched: frozenset[str]
     refusals: Mapping[str, str]
-    quality: QualityModel | None = None
+    quality: QualityModel | None
 
 
 def build_snapshot(
@@ -85,6 +85,7 @@ def build_snapshot(
             name for name, domain in fleet.domains.items() if domain.index is not None or len(domain.variants) > 1
         ),
         refusals={name: refusal.answer for name, refusal in settings.refusals.items()},
+        quality=artifact.quality,
     )
 
 

@@ -24,6 +24,15 @@ MAX_STEPS = 300
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedAnswer:
+    """A question, the variant ("domain/variant") that answered it, and whether it was right."""
+
+    text: str
+    variant: str
+    correct: bool
+
+
+@dataclass(frozen=True, slots=True)
 class QualityRow:
     """One answer known to be right or wrong; `variant` is "domain/variant", `vector` the embedding of `text`."""
 

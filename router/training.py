@@ -135,13 +135,19 @@ def embed_rows(
             f"'{OUT_OF_SCOPE_LABEL}' for what no domain owns"
         )
     kept = tuple(last)
-    vectors = []
-    for start in range(0, len(kept), BATCH):
-        vectors.append(normalise(encode(kept[start : start + BATCH])))
-        on_progress(f"{min(start + BATCH, len(kept))} of {len(kept)} questions embedded")
+    vectors = embed_batches(kept, encode, on_progress)
     columns = static(kept) if static is not None else np.zeros((len(kept), 0), dtype=np.float32)
     targets = np.array([at.get(last[text], -1) for text in kept], dtype=np.intp)
-    return TrainingRows(kept, targets, np.concatenate(vectors), np.asarray(columns, dtype=np.float32))
+    return TrainingRows(kept, targets, vectors, np.asarray(columns, dtype=np.float32))
+
+
+def embed_batches(texts: Sequence[str], encode: Embedding, on_progress: OnProgress = lambda _: None) -> Vectors:
+    """The vectors of texts, at least one, in batches that are told as they are done."""
+    vectors = []
+    for start in range(0, len(texts), BATCH):
+        vectors.append(normalise(encode(texts[start : start + BATCH])))
+        on_progress(f"{min(start + BATCH, len(texts))} of {len(texts)} questions embedded")
+    return np.concatenate(vectors)
 
 
 def train_rows(

@@ -19,7 +19,7 @@ from router.artifact import (
     train_router,
 )
 from router.domain_head import score_fast, score_full
-from router.labels import read_labels
+from router.labels import read_answers, read_labels
 from router.training import LabelledText
 from tests.router.labelled_rows import embed_static, embed_words, make_fleet, make_rows
 
@@ -145,6 +145,42 @@ def test_the_fleets_own_examples_win_over_labels_that_contradict_them() -> None:
     trained = train_router(fleet, (LabelledText(example, "cooking"),), embed_words, None, ENCODER, "", 0.01).trained
     at = trained.rows.texts.index(example)
     assert trained.head.labels[int(trained.rows.targets[at])] == "music"
+
+
+def test_judged_answers_teach_which_variant_is_right(tmp_path: Path) -> None:
+    path = tmp_path / "answers.jsonl"
+    known = ("weather/full", "weather/quick")
+    said = make_rows(("weather",), 40, 5)
+    judged = [
+        {"text": row.text, "variant": variant, "correct": variant == "weather/full" or at % 4 == 0}
+        for at, row in enumerate(said)
+        for variant in known
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in judged))
+    answers = read_answers(path, known)
+    assert len(answers) == 80
+    artifact = train_router(
+        make_fleet(), (), embed_words, embed_static, ENCODER, "2026-01-01T00:00:00+00:00", 0.01, answers=answers
+    )
+    save_router_artifact(artifact, tmp_path / "router")
+    loaded = load_router_artifact(tmp_path / "router", ENCODER, make_fleet())
+    assert loaded.quality is not None
+    assert loaded.quality.variants == known
+    full, quick = loaded.quality.predict([said[1].text], embed_words([said[1].text]))[0]
+    assert full > quick
+    path.write_text('{"text": "rain", "variant": "weather/none", "correct": true}\n{"text": "a", "variant": 1}\n')
+    with pytest.raises(BadRequest) as caught:
+        read_answers(path, known)
+    assert 'line 1: variant "weather/none" is none of this fleet' in str(caught.value)
+    assert "line 2: it has text, variant; needed are correct, text, variant alone" in str(caught.value)
+
+
+def test_a_text_with_any_line_separator_is_loaded_as_it_was(tmp_path: Path) -> None:
+    odd = LabelledText("rain\u2028and\x85hail", "weather")
+    fleet = make_fleet()
+    made = train_router(fleet, (odd,), embed_words, None, ENCODER, "2026-01-01T00:00:00+00:00", 0.01)
+    save_router_artifact(made, tmp_path)
+    assert odd.text in load_router_artifact(tmp_path, ENCODER, fleet).trained.rows.texts
 
 
 def test_every_line_that_is_not_a_row_is_named(tmp_path: Path) -> None:
