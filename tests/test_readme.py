@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from experts.fleet import Index
+from experts.fleet import Index, Router
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
+ROUTING = (ROOT / "docs/routing.md").read_text()
 STAYS_UP = {"make demo": "make demo ONCE=1"}
 
 
-def read_blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def read_blocks(language: str, page: str = README) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
 @pytest.fixture
@@ -44,6 +45,9 @@ def test_every_command_of_the_readme_works(environment: dict[str, str]) -> None:
     commands = [line for block in read_blocks("sh") for line in block.strip().splitlines()]
     assert commands[0] == "make demo"
     assert commands[-1] == "guildhall down"
+    # The fleet that the README has up answers the page about routing too.
+    shown_elsewhere = [line for block in read_blocks("sh", ROUTING) for line in block.strip().splitlines()]
+    commands[-1:-1] = shown_elsewhere
     outputs: dict[str, str] = {}
     try:
         for command in commands:
@@ -66,6 +70,7 @@ def test_every_command_of_the_readme_works(environment: dict[str, str]) -> None:
     finally:
         run("guildhall down", environment)
     asked = next(command for command in commands if command.startswith("guildhall ask"))
+    assert outputs[shown_elsewhere[0]].startswith("flowchart TD")
     (shown,) = [block for block in read_blocks("text") if "million euros" in block]
     answer = [line for line in shown.splitlines() if line.startswith(("finance:", "coding:"))]
     assert len(answer) == 2
@@ -88,6 +93,12 @@ def test_every_command_of_the_page_about_indexes_works(environment: dict[str, st
 def test_the_index_of_the_page_about_indexes_is_one_that_a_fleet_file_may_have() -> None:
     (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/indexes.md").read_text(), re.DOTALL)
     assert Index.model_validate(yaml.safe_load(block)["index"]).reranker
+
+
+def test_the_settings_of_the_page_about_routing_are_ones_that_a_fleet_file_may_have() -> None:
+    settings = [Router.model_validate(yaml.safe_load(block)["router"]) for block in read_blocks("yaml", ROUTING)]
+    assert settings[0].refusals
+    assert settings[1].artifact == "router"
 
 
 def test_links_in_the_documents_lead_somewhere() -> None:
