@@ -45,8 +45,9 @@ from benchmarks.namespaces import (
 from benchmarks.result import save_result, summarize
 from deployments.index_actor import IndexActorReport
 from deployments.index_settings import IndexSettings
-from deployments.node_index import OPEN_DEADLINE_S, NodeIndex
+from deployments.node_index import OPEN_DEADLINE_S, SEARCH_DEADLINE_S, NodeIndex
 from retrieval.index_writer import IndexWriter
+from retrieval.packed import pack_query
 from retrieval.passage import IndexedDocument, Passage
 from retrieval.snapshot import SearchQuery
 from retrieval.storage import open_storage
@@ -142,13 +143,11 @@ class Replica:
         return times
 
     async def observe_sizes(self) -> dict[str, int]:
-        """Bytes of a search's call and of its result, as Ray pickles them."""
+        """Bytes of a search's call and of its result."""
         text, vector = draw_question(self.rng)
-        result = await self.indexes["local"].search(text, vector)
-        return {
-            "call": len(ray.cloudpickle.dumps(SearchQuery(vector, text, K))),
-            "result": len(ray.cloudpickle.dumps(result)),
-        }
+        query = pack_query(SearchQuery(vector, text, K))
+        result: bytes = await self.indexes["local"]._call("search", (query,), SEARCH_DEADLINE_S)
+        return {"call": len(query), "result": len(result)}
 
     async def close(self) -> None:
         for index in self.indexes.values():

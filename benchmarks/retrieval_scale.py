@@ -41,6 +41,7 @@ KINDS: dict[int, tuple[Kind, ...]] = {
     4_000: ("flat", "hnsw"),
     10_000: ("flat", "hnsw"),
     100_000: ("flat", "hnsw", "ivf"),
+    400_000: ("hnsw", "ivf"),
     1_000_000: ("hnsw", "ivf"),
 }
 CONTENDERS_AT = 100_000

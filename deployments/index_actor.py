@@ -100,7 +100,10 @@ class IndexActor:
         return self._report()
 
     def search(self, query: bytes) -> bytes:
-        """Search what is served now, opening the index first where a restart has lost it; as `retrieval.packed`."""
+        """Search what is served now, opening the index first where a restart has lost it.
+
+        The query is packed, and so is the result: `retrieval.packed`.
+        """
         return search_packed(self._open(), query)
 
     @_never_before_a_search

@@ -17,22 +17,26 @@ Kind = Literal["flat", "hnsw", "ivf"]
 Vectors = npt.NDArray[np.float32]
 
 # `make bench-retrieval_scale`: flat and HNSW are equally fast at 1,500 vectors of 384 dimensions. At 4,000 flat takes
-# 0.1 ms more, misses nothing and is built at once; at 10,000 it takes 0.4 ms more. A graph of a million would take ten
-# minutes and 1.9 GB.
+# 0.1 ms more, misses nothing and is built at once; at 10,000 it takes 0.4 ms more. At 400,000 HNSW takes 0.6 ms and IVF
+# 0.9 for the same recall of 0.983, at a million 1.3 and 1.2, with 1.7 GB of files and 0.4.
 FLAT_UP_TO = 4_000
 HNSW_UP_TO = 400_000
 
 HNSW_LINKS = 32
 HNSW_BUILD_EF = 80
-# Recall@10 among 100,000 vectors like SciFact's: 0.975 at 64, 0.984 at 96, 0.989 at 128.
+# Recall@10 among vectors like SciFact's, by ef. 100,000: 0.983 at 96. 200,000: 0.978 at 128, 0.991 at 192. 400,000:
+# 0.975 at 192, 0.983 at 256. So the more vectors, the wider a graph is searched; a million take 768 for 0.985.
 HNSW_EF = 96
+HNSW_EF_AT = 100_000
+HNSW_EF_GROWTH = 0.75
 IVF_LISTS = 4096
-# A guess on the safe side until the benchmark has run at a million.
-IVF_PROBES = 64
-# Vectors per list that the lists are learned from. FAISS asks for 39 at least.
-IVF_TRAINING = 64
-# Where fewer rows are allowed than this times the root of all, comparing each of them beats walking past the others:
-# one costs by the rows, the other by how rare they are. Among 100,000 they meet at 12,000 to 13,000 rows, 1.5 ms.
+# Recall@10 among 400,000 and a million: 0.981 at 32, 0.983 at 48, 0.985 at 64.
+IVF_PROBES = 48
+# Vectors per list that the lists are learned from, the least that FAISS asks for; 64 find no more.
+IVF_TRAINING = 39
+# Where fewer rows of a graph are allowed than this times the root of all, comparing each of them beats walking past the
+# others: one costs by the rows, the other by how rare they are. Among 100,000 they meet at 12,500 rows and 1.5 ms.
+# Lists are better scanned, more of them the rarer the rows: among a million 4 to 7 ms where comparing takes 14 to 35.
 EXACT_ROOTS = 40
 # What FAISS takes of a GPU beside the vectors.
 _GPU_SCRATCH_BYTES = 2 * 2**30
@@ -122,6 +126,7 @@ class DenseIndex:
         self.count = int(index.ntotal)
         self.dimensions = int(index.d)
         self.kind = _KINDS[type(index).__name__]
+        self._ef = HNSW_EF * max(1.0, self.count / HNSW_EF_AT) ** HNSW_EF_GROWTH
         # Made anew they cost 10 µs a search.
         self._unmasked: dict[int, Any] = {}
 
@@ -142,7 +147,8 @@ class DenseIndex:
         if allowed is not None and count < self.count:
             bits = np.packbits(allowed, bitorder="little")  # Lives as long as the selector that points to it.
             selector = self._faiss.IDSelectorBitmap(self.count, self._faiss.swig_ptr(bits))
-        if self.kind != "flat" and count >= min(EXACT_ROOTS * math.sqrt(self.count), self.count):
+        walks = self.kind == "hnsw" and count >= min(EXACT_ROOTS * math.sqrt(self.count), self.count)
+        if walks or self.kind == "ivf":
             if selector is None:
                 parameters = self._unmasked.get(k) or self._unmasked.setdefault(k, self._parameters(k, None, 1))
             else:  # The fewer rows are allowed, the farther away the nearest of them are.
@@ -164,6 +170,6 @@ class DenseIndex:
 
     def _parameters(self, k: int, selector: Any, widening: float) -> Any:
         if self.kind == "hnsw":
-            return self._faiss.SearchParametersHNSW(sel=selector, efSearch=max(int(HNSW_EF * widening), k))
+            return self._faiss.SearchParametersHNSW(sel=selector, efSearch=max(int(self._ef * widening), k))
         probes = min(int(IVF_PROBES * widening), self._index.nlist)
         return self._faiss.SearchParametersIVF(sel=selector, nprobe=probes)

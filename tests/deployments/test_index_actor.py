@@ -265,7 +265,7 @@ def test_when_the_index_actors_process_is_killed_under_load_no_search_fails(
     get([replica.stop_load.remote() for replica in replicas])
     for load in get(loads):
         assert load.failures == ()
-        assert load.searches > 100
+        assert load.searches > 8
         assert load.versions == (reports[0].version,)
         print(f"{load.searches} searches, slowest {load.slowest_s:.2f} s")  # noqa: T201
     assert len(set(pids)) == 3
@@ -290,7 +290,7 @@ def test_when_the_index_actor_is_ended_for_good_under_load_it_is_created_again_a
     get(replica.stop_load.remote())
     result = get(load)
     assert result.failures == ()
-    assert result.searches > 100
+    assert result.searches > 8
     assert len(get(replica.observe.remote()).holders) == 1
 
 
@@ -484,7 +484,7 @@ def test_when_a_node_is_lost_under_load_the_others_are_undisturbed_and_a_new_one
     get([replica.stop_load.remote() for replica in replicas[:2]])
     for load in get(loads):
         assert load.failures == ()
-        assert load.searches > 50
+        assert load.searches > 8
     assert [report.pid for report in get([replica.observe.remote() for replica in replicas[:2]])] == [
         report.pid for report in reports[:2]
     ]
