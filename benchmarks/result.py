@@ -52,6 +52,13 @@ def save_result(name: str, figures: dict[str, Any]) -> Path:
     return path
 
 
+def load_result(name: str) -> dict[str, Any]:
+    """What the last run at the present commit wrote; empty when there is none."""
+    path = RESULTS / f"{name}.json"
+    result: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return result if result.get("commit") == _git("rev-parse", "HEAD") else {}
+
+
 def _to_json(value: Any) -> Any:
     if isinstance(value, Summary):
         return asdict(value)

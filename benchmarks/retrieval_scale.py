@@ -4,12 +4,15 @@ Texts are sentences of SciFact's abstracts drawn anew, vectors lie like those of
 the questions are its claims with their own vectors. Each size is built, then opened by two processes at once, so that
 what they share can be told from what each has for itself. One of them is timed after the other has ended. At the end
 the same questions are asked through an index actor on a Ray node (`benchmarks.actor_search`).
+
+A million takes an hour, so sizes may be measured one by one: what the result has of others at the same commit stays.
 """
 
 import argparse
 import gc
 import importlib.util
 import multiprocessing
+import os
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +24,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.lexical_contenders import CONTENDERS
-from benchmarks.result import save_result
+from benchmarks.result import load_result, save_result
 from benchmarks.scifact import SimilarVectors, Vectors, load_scifact, load_vectors, similar_documents
 from retrieval.dense import Kind, open_dense, write_dense
 from retrieval.filters import parse_filter
@@ -34,7 +37,7 @@ from retrieval.snapshot import SearchQuery, Snapshot
 from retrieval.storage import open_storage
 
 SIZES = (10_000, 100_000, 1_000_000)
-# Kinds of dense index compared at a size, to choose where one ends and the next begins.
+# Kinds of dense index compared at a size, to choose where one ends and the next begins; with the next of SIZES.
 KINDS: dict[int, tuple[Kind, ...]] = {
     1_000: ("flat", "hnsw"),
     2_000: ("flat", "hnsw"),
@@ -321,13 +324,14 @@ def main() -> None:
     arguments.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     sizes = arguments.parse_args().sizes
     load_vectors(load_scifact())
-    figures, kinds = {}, {}
+    earlier = load_result("retrieval_scale")
+    figures, kinds = earlier.get("passages", {}), earlier.get("dense_kinds", {})
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            figures[str(size)] = measure_size(size, Path(folder))
+            figures[str(size)] = {"load_average": os.getloadavg(), **measure_size(size, Path(folder))}
     spawn = multiprocessing.get_context("spawn")
     for size in KINDS:
-        if size <= max(sizes):
+        if next(step for step in SIZES if step >= size) in sizes:
             with tempfile.TemporaryDirectory() as folder, spawn.Pool(1) as pool:
                 kinds[str(size)] = pool.apply(compare_kinds, (size, Path(folder)))
                 console.print(f"{size} vectors: {kinds[str(size)]}")

@@ -141,6 +141,16 @@ def test_building_again_embeds_only_what_changed_and_keeps_what_was_added(tmp_pa
     assert_holds(open_reader(storage).snapshot(), expected)
 
 
+def test_building_fewer_of_the_same_documents_removes_the_others_and_embeds_none(tmp_path: Path) -> None:
+    storage = local(tmp_path)
+    writer = writer_of(storage)
+    writer.build(documents(0, 12), embed)
+    writer.add([document("mine")], embed)
+    change = writer.build(documents(3, 9), refuse_to_embed)
+    assert (change.removed, change.unchanged, change.embedded) == (6, 6, 0)
+    assert_holds(open_reader(storage).snapshot(), [*documents(3, 9), document("mine")])
+
+
 def test_building_the_same_again_commits_nothing(tmp_path: Path) -> None:
     storage = local(tmp_path)
     label = writer_of(storage).build(documents(0, 5), embed).label
