@@ -21,21 +21,27 @@ import numpy.typing as npt
 
 from benchmarks.result import save_result
 from deployments.environment import read_environment
+from deployments.fleet_encoder import FleetEncoder, embed_questions, load_fleet_encoder
 from retrieval.encoder import SHIPPED_ENCODER
 from retrieval.question_encoder import EncodedTexts, QuestionEncoder, load_question_encoder
 from router.boundary_head import BoundaryHead, load_boundary_head
 from router.boundary_split import choose_parts, split_with_head
+from router.classify import normalise
 from router.clause import FUNCTION_WORDS
 from router.composed import Composed, Span, build_pool, draw_composed
 from router.composed_sources import SourceQuestion, load_sources
+from router.encoding import Vectors
+from router.planner import RouterSnapshot, plan_query
+from router.question import Question
 from router.reference import link_parts
 from router.split import Part, find_joints, split_question
+from router.training import TrainingRows, train_rows
 
 DATA = Path("../shared/data")
 QUESTIONS = 2_000
 SEED = 11
 MAX_PARTS = 6
-DOMAIN_EXAMPLES = 100
+DOMAIN_EXAMPLES = 200
 DOMAIN_QUESTIONS = 400
 NATURAL = ("clinc150", "mmlu_pro", "routellm_gsm8k", "routellm_mmlu", "pocket")
 LATENCY_REPEATS = 300
@@ -72,7 +78,7 @@ def main() -> None:
         "questions": len(composed),
         "contenders": {name: measure(composed, encoded, split) for name, split in contenders.items()},
         "needs": measure_needs(composed, encoded, contenders["head and rules"]),
-        "domains": measure_domains(composed, encoded, contenders, encoder),
+        "domains": measure_domains(composed, load_fleet_encoder(SHIPPED_ENCODER, read_environment().data_dir), head),
         "break_high_level": measure_break(encoder, contenders),
         "latency_us": measure_latency(head, encoder),
     }
@@ -162,45 +168,82 @@ def measure_needs(composed: Sequence[Composed], encoded: EncodedTexts, split: Sp
     return {"questions": asked, "right": _share(right, asked)}
 
 
-def measure_domains(
-    composed: Sequence[Composed], encoded: EncodedTexts, contenders: dict[str, Split], encoder: QuestionEncoder
-) -> dict[str, Any]:
-    """Whether the parts name exactly the domains asked, by a linear head on the encoder's vectors.
+def measure_domains(composed: Sequence[Composed], encoder: FleetEncoder, head: BoundaryHead) -> dict[str, Any]:
+    """Whether a plan names exactly the domains asked, by a router trained on the training half.
 
-    `true parts` is what the classification itself leaves possible.
+    `true parts` is what the classification of the parts as written leaves possible, `sub-queries` the share of those
+    parts that is given its domain.
     """
-    from sklearn.linear_model import LogisticRegression
-
-    sources = [q for q in load_sources(DATA, "train") if _fleet_domain(q.domain) is not None]
-    chosen = _some_of_each(sources)
-    vectors = np.concatenate([encoder.encode_texts([question.stem]).vectors for question in chosen])
+    chosen = _some_of_each([q for q in load_sources(DATA, "train") if _fleet_domain(q.domain) is not None])
+    vectors = embed_questions(encoder, [question.stem for question in chosen])
     several = [
-        (row, made)
-        for row, made in enumerate(composed)
+        made
+        for made in composed
         if len(made.spans) > 1 and all(_fleet_domain(span.domain) is not None for span in made.spans)
     ][:DOMAIN_QUESTIONS]
     figures: dict[str, Any] = {"questions": len(several), "training_questions": len(chosen)}
-    splits: dict[str, Split] = {
-        **{name: contenders[name] for name in ("head and rules", "rules alone")},
-        "true parts": lambda text, encoded, row: _true_parts(composed[row]),
-    }
-    parts = {
-        contender: [
-            np.concatenate([encoder.encode_texts([part.text]).vectors for part in split(made.text, encoded, row)])
-            for row, made in several
-        ]
-        for contender, split in splits.items()
-    }
     for name, name_of in (("areas", _fleet_domain), ("source domains", lambda domain: domain)):
-        classifier = LogisticRegression(C=10, max_iter=300).fit(vectors, [str(name_of(q.domain)) for q in chosen])
-        figures[name] = {"domains": len(classifier.classes_)}
-        for contender, found in parts.items():
-            right = sum(
-                set(classifier.predict(of_question)) == {str(name_of(span.domain)) for span in made.spans}
-                for of_question, (_, made) in zip(found, several, strict=True)
-            )
-            figures[name][contender] = _share(right, len(several))
+        snapshot = _train(chosen, vectors, [str(name_of(question.domain)) for question in chosen], encoder, head)
+        wanted = [[str(name_of(span.domain)) for span in made.spans] for made in several]
+        parts = [
+            [
+                plan_query(Question(part.text), snapshot, encoder, time.perf_counter, whole=True).sub_queries[0].domain
+                for part in _true_parts(made)
+            ]
+            for made in several
+        ]
+        plans = {
+            "head and rules": snapshot,
+            "rules alone": replace(snapshot, boundaries=None),
+        }
+        said = {"true parts": parts} | {
+            contender: [
+                [
+                    part.domain
+                    for part in plan_query(Question(made.text), router, encoder, time.perf_counter).sub_queries
+                ]
+                for made in several
+            ]
+            for contender, router in plans.items()
+        }
+        figures[name] = {
+            "domains": len(snapshot.trained.head.labels),
+            "sub-queries": _share(sum(map(_count_same, parts, wanted)), sum(map(len, wanted))),
+            **{
+                contender: _share(
+                    sum(set(ours) == set(true) for ours, true in zip(found, wanted, strict=True)), len(several)
+                )
+                for contender, found in said.items()
+            },
+        }
     return figures
+
+
+def _train(
+    chosen: Sequence[SourceQuestion], vectors: Vectors, names: Sequence[str], encoder: FleetEncoder, head: BoundaryHead
+) -> RouterSnapshot:
+    """The router of a fleet with these domains, as `guildhall router train` makes it from labelled questions."""
+    labels = tuple(sorted(set(names)))
+    assert encoder.static is not None
+    static = encoder.static.embed([encoder.tokenize(question.stem) for question in chosen])
+    targets = np.array([labels.index(name) for name in names], dtype=np.intp)
+    rows = TrainingRows(tuple(question.stem for question in chosen), targets, normalise(vectors), static)
+    trained = train_rows(labels, rows, on_progress=lambda step: print(f"{len(labels)} domains: {step}"))
+    return RouterSnapshot(
+        trained=trained,
+        static=encoder.static,
+        boundaries=head,
+        generalist=labels[0],
+        confidence_floor=0.0,
+        max_sub_queries=MAX_PARTS,
+        searched=frozenset(labels),
+        refusals={},
+        quality=None,
+    )
+
+
+def _count_same(ours: Sequence[str], true: Sequence[str]) -> int:
+    return sum(one == other for one, other in zip(ours, true, strict=True))
 
 
 def measure_break(encoder: QuestionEncoder, contenders: dict[str, Split]) -> dict[str, Any]:

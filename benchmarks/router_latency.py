@@ -77,7 +77,7 @@ QUESTIONS: Mapping[str, tuple[int, tuple[str, ...]]] = {
         ),
     ),
 }
-DECISIONS = 2000
+DECISIONS = 1000
 """Counted decisions of each contender for each kind of question."""
 TURN = 50
 WARM = 5

@@ -15,12 +15,13 @@ CITED_CHARS = 110
 
 def print_plan(console: Console, plan: Mapping[str, Any]) -> None:
     """The plan as a table, the reasons for its shape, and microseconds per stage."""
-    table = _table("#", "sub-query", "domain", "confidence", "tier", "runner-up", "needs", "variant")
+    table = _table("#", "sub-query", "span", "domain", "confidence", "tier", "runner-up", "needs", "variant")
     for part in plan["sub_queries"]:
         runner_up = next((other for other in part["candidates"] if other["domain"] != part["domain"]), None)
         table.add_row(
             str(part["id"]),
             escape(str(part["text"])),
+            "{}-{}".format(*part["span"]) if part["span"] else "",
             "[red]refused[/]" if part["refusal"] else f"[bold]{escape(str(part['domain']))}[/]",
             f"{part['confidence']:.2f}",
             escape(str(part["tier"])),

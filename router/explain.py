@@ -27,6 +27,7 @@ def _explain(sub_query: SubQuery) -> dict[str, Any]:
     return {
         "id": int(sub_query.id),
         "text": sub_query.text,
+        "span": [sub_query.span.start, sub_query.span.end] if sub_query.span is not None else None,
         "domain": sub_query.domain,
         "reason": sub_query.reason,
         "tier": sub_query.tier,

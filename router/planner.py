@@ -19,7 +19,7 @@ from router.domain_head import LabelScores, score_fast, score_full
 from router.encoding import Encoder, Tokens
 from router.planned import PlannedPart
 from router.quality import QualityModel
-from router.question import DomainScore, Plan, Question, Reference, SubQuery, SubQueryId, Tier, Vector
+from router.question import DomainScore, Plan, Question, Reference, Span, SubQuery, SubQueryId, Tier, Vector
 from router.reference import LinkedPart, link_parts
 from router.resolve import Resolved, resolve_question
 from router.split import split_question
@@ -125,15 +125,17 @@ def plan_query(
         settled = _settle(text, tokens, snapshot)
         watch.mark("static")
         if settled is not None and settled.label not in snapshot.searched:
-            sub_query = _build(1, LinkedPart(text, (), ()), settled, _NO_VECTOR, (), snapshot)
+            sub_query = _build(1, _keep_whole(text, question), settled, _NO_VECTOR, (), snapshot)
             why = _why_whole(text, whole)
             return Plan(question.text, (sub_query,), (*_said(resolved), why), watch.timings_s())
     encoded = encoder.encode([tokens])
     watch.mark("encode")
-    linked: tuple[LinkedPart, ...] = (LinkedPart(text, (), ()),)
+    linked: tuple[LinkedPart, ...] = (_keep_whole(text, question),)
     reasons: tuple[str, ...] = (_why_whole(text, whole),)
     if not stays_whole:
         linked, reasons = _split(text, encoded.states[0], tokens.offsets, snapshot)
+        if text != question.text:
+            linked = tuple(replace(part, span=None) for part in linked)
     watch.mark("split")
     # An unchanged question is not encoded twice.
     same = len(linked) == 1 and linked[0].text == text
@@ -275,6 +277,7 @@ def _build(
         confidence=decision.confidence,
         tier=_TIERS[decision.tier],
         refusal=refusal,
+        span=part.span,
     )
 
 
@@ -299,6 +302,10 @@ def _split(
         f"sub-query {number}: {reason}" for number, part in enumerate(linked, start=1) for reason in part.reasons
     ]
     return linked, (why, *by, *details)
+
+
+def _keep_whole(text: str, question: Question) -> LinkedPart:
+    return LinkedPart(text, (), (), Span(0, len(text)) if text == question.text else None)
 
 
 def _why_whole(text: str, whole: bool) -> str:

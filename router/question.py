@@ -50,6 +50,14 @@ class DomainScore:
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Characters [start, end) of a question."""
+
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
 class SubQuery:
     """One part of a question that one expert can answer.
 
@@ -57,6 +65,7 @@ class SubQuery:
     that classified it and is the search vector too; its shape is (0,) where nothing is searched. `candidates` are the
     domains by score, best first; `reason` says in words why `domain` was taken, `confidence` is the calibrated
     probability that it is right and `tier` what decided. `refusal` is the answer where no expert is to be asked.
+    `span` is where the question asks it, None where the question was completed from the conversation or planned anew.
     """
 
     id: SubQueryId
@@ -69,6 +78,7 @@ class SubQuery:
     confidence: float = 1.0
     tier: Tier = "request"
     refusal: str | None = None
+    span: Span | None = None
 
     @property
     def needs(self) -> tuple[SubQueryId, ...]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from experts.prompt import REFUSAL
 from router.clause import (
@@ -16,7 +16,7 @@ from router.clause import (
     word_set,
 )
 from router.mention import NOUNS, Noun, find_names
-from router.question import Reference, SubAnswer, SubQuery, SubQueryId
+from router.question import Reference, Span, SubAnswer, SubQuery, SubQueryId
 from router.resolve import MAX_CHARS, Pronoun, find_dangling, find_pronouns, resolve_part
 from router.split import Part, join_parts
 
@@ -46,11 +46,15 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class LinkedPart:
-    """A part said in full; `references` holds the numbers (from 1) of the parts whose answers it needs."""
+    """A part said in full; `references` holds the numbers (from 1) of the parts whose answers it needs.
+
+    `span` is where the question asks it.
+    """
 
     text: str
     references: tuple[Reference, ...]
     reasons: tuple[str, ...]
+    span: Span | None = None
 
 
 def link_parts(question: str, parts: Sequence[Part]) -> tuple[LinkedPart, ...]:
@@ -81,12 +85,19 @@ def link_parts(question: str, parts: Sequence[Part]) -> tuple[LinkedPart, ...]:
         if not current.references and key in keys:
             numbers[position] = keys[key]
             before = linked[keys[key] - 1]
-            linked[keys[key] - 1] = LinkedPart(before.text, before.references, (*before.reasons, "asked once"))
+            linked[keys[key] - 1] = replace(before, reasons=(*before.reasons, "asked once"))
             continue
-        linked.append(current)
+        linked.append(replace(current, span=_find_span(question, part)))
         spans.append(part)
         numbers[position] = keys[key] = SubQueryId(len(linked))
     return tuple(linked)
+
+
+def _find_span(question: str, part: Part) -> Span:
+    """Where the question says a part's own words; all that it was cut from, where they were tidied."""
+    own = part.text.removesuffix("?")
+    start = question.find(own, part.start, part.end)
+    return Span(part.start, part.end) if start < 0 else Span(start, start + len(own))
 
 
 def _link(part: Part, linked: Sequence[LinkedPart], numbers: Mapping[int, SubQueryId]) -> LinkedPart | None:

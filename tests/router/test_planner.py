@@ -52,6 +52,17 @@ def test_a_question_of_one_part_is_encoded_once() -> None:
     assert encoder.calls == [["What was the revenue of Norvane Systems in Q2 2025?"]]
 
 
+def test_a_span_is_where_the_question_asks_and_there_is_none_where_it_was_completed() -> None:
+    made = plan(f"Hello! {TWO_PARTS}")
+    said = [made.question[part.span.start : part.span.end] for part in made.sub_queries if part.span is not None]
+    assert said == [
+        "What was the revenue of Norvane Systems in Q2 2025",
+        "which function of the pipeline loads the raw events",
+    ]
+    completed = plan("And in Q3 2025?", Turn("user", "What was the revenue of Norvane Systems in Q2 2025?"))
+    assert [part.span for part in completed.sub_queries] == [None]
+
+
 def test_two_questions_of_one_domain_stay_two_sub_queries() -> None:
     made = plan("What was the revenue of Norvane Systems in Q2 2025? What was the net debt of Tidal Foods in Q1 2024?")
     assert [sub_query.domain for sub_query in made.sub_queries] == ["finance", "finance"]
@@ -127,9 +138,10 @@ def test_whatever_the_text_a_plan_is_valid_and_explained_without_vectors(text: s
     for sub_query in made.sub_queries:
         assert all(need < sub_query.id for need in sub_query.needs)
         assert sub_query.text.strip() or not text.strip()
+        assert sub_query.span is None or 0 <= sub_query.span.start <= sub_query.span.end <= len(text)
     explained = explain_plan(made)
     assert json.loads(json.dumps(explained)) == explained
-    fields = {"id", "text", "domain", "reason", "tier", "confidence", "candidates", "needs", "refusal"}
+    fields = {"id", "text", "span", "domain", "reason", "tier", "confidence", "candidates", "needs", "refusal"}
     assert set(explained["sub_queries"][0]) == fields
 
 
