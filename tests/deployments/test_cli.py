@@ -330,7 +330,16 @@ def test_ask_when_the_answer_breaks_off_keeps_what_came_and_exits_1(gateway: str
 def test_explain_shows_domains_scores_runner_up_needs_and_microseconds(gateway: str) -> None:
     shown = run("explain", "What was the revenue?", "--url", gateway)
     assert shown.exit_code == 0, shown.output
-    for part in ("0-21", "finance", "0.81", "math 0.25", "nearest to an example", "split at 'and'", "split 51 µs", "refused"):
+    for part in (
+        "0-21",
+        "finance",
+        "0.81",
+        "math 0.25",
+        "nearest to an example",
+        "split at 'and'",
+        "split 51 µs",
+        "refused",
+    ):
         assert part in shown.stdout
     assert "balanced: the most right for its cost" in shown.stdout
     drawn = run("explain", "What was the revenue?", "--mermaid", "--url", gateway)
