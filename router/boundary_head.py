@@ -106,7 +106,7 @@ def read_surface(text: str, offsets: npt.NDArray[np.int32], joints: Sequence[tup
     surface[rows, kinds[starts]] = 1
     surface[rows, wide + np.where(before >= 0, kinds[np.maximum(before, 0)], 0)] = 1
     surface[:, 2 * wide] = (starts == 0) | spaces[np.maximum(starts - 1, 0)]
-    surface[:, 2 * wide + 1] = np.frombuffer(bytes(find_quoted(text)), dtype=np.uint8)[starts]
+    surface[:, 2 * wide + 1] = np.frombuffer(find_quoted(text), dtype=np.uint8)[starts]
     surface[:, 2 * wide + 2] = before < 0
     surface[:, 2 * wide + 3] = bool(joints)
     for left, right in joints:

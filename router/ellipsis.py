@@ -67,8 +67,7 @@ def opens_ellipsis(text: str) -> bool:
 
 def fill_head(text: str, before: str) -> str | None:
     """'how many did B have?' and 'which one saves them?' with the noun that the question before counts or asks for."""
-    quoted = find_quoted(text)
-    words = read_words(text, quoted)
+    words = read_words(text)
     asking = read_asking(words, 0, len(words))
     if asking is None or asking.head is None or asking.head + 2 >= len(words):
         return None
@@ -110,7 +109,7 @@ def complete_ellipsis(text: str, before: str, bare: bool = False) -> str | None:
     if fragment is not None and fragment.periods and not (fragment.names or fragment.attribute):
         asked = next((part.text for part in reversed(parts) if find_periods(part.text)), asked)
     quoted = find_quoted(asked)
-    words = read_words(asked, quoted)
+    words = read_words(asked)
     asks = read_asking(words, 0, len(words)) is not None or asked.rstrip().endswith("?")
     if not asks:
         return None
@@ -153,7 +152,7 @@ def _read_fragment(text: str) -> _Fragment | None:
     led = lead is not None and bool(lead.group().strip())
     rest = text[lead.end() if lead else 0 :].strip().rstrip("?.!, ")
     quoted = find_quoted(rest)
-    words = read_words(rest, quoted)
+    words = read_words(rest)
     if not words or len(words) > _MAX_WORDS or read_asking(words, 0, len(words)) is not None:
         return None
     if any(word.lower in _NO_FRAGMENT for word in words):

@@ -104,7 +104,7 @@ def _sort(found: re.Match[str]) -> Sort:
     return "year" if found["year"] else "weekday"
 
 
-def find_names(text: str, words: Sequence[Word], quoted: bytearray) -> list[Mention]:
+def find_names(text: str, words: Sequence[Word], quoted: bytes) -> list[Mention]:
     """Names, code identifiers and quotations in order, without periods."""
     mentions = _find_quotations(text, quoted)
     periods = {position for period in find_periods(text) for position in range(period.start, period.end)}
@@ -142,7 +142,7 @@ def choose_mention(mentions: Sequence[Mention], wanted: Noun | None) -> Mention 
     return next(reversed(preferred or fitting), None)
 
 
-def _find_quotations(text: str, quoted: bytearray) -> list[Mention]:
+def _find_quotations(text: str, quoted: bytes) -> list[Mention]:
     """What stands in backticks or quotation marks on one line, up to 60 characters."""
     mentions = []
     start = quoted.find(1)

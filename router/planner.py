@@ -15,7 +15,7 @@ from router.artifact import RouterArtifact
 from router.boundary_head import BoundaryHead
 from router.boundary_split import split_with_head
 from router.classify import measure_nearness
-from router.domain_head import LabelScores, score_fast, score_full
+from router.domain_head import FastScores, LabelScores, score_fast, score_full
 from router.encoding import Encoder, Tokens
 from router.planned import PlannedPart
 from router.quality import QualityModel
@@ -121,8 +121,10 @@ def plan_query(
     tokens = encoder.tokenize(text)
     watch.mark("tokenize")
     stays_whole = whole or len(text) > MAX_SPLIT_CHARS or not _JOINT.search(text)
+    fast: FastScores | None = None
     if stays_whole:
-        settled = _settle(text, tokens, snapshot)
+        fast = _score_fast(text, tokens, snapshot)
+        settled = _settle(fast, snapshot)
         watch.mark("static")
         if settled is not None and settled.label not in snapshot.searched:
             sub_query = _build(1, _keep_whole(text, question), settled, _NO_VECTOR, (), snapshot)
@@ -144,7 +146,9 @@ def plan_query(
     watch.mark("encode")
     sub_queries: list[SubQuery] = []
     for number, (part, part_tokens, vector) in enumerate(zip(linked, parts, vectors, strict=True), start=1):
-        decision, scores = _decide(part.text, part_tokens, vector, snapshot)
+        if not stays_whole:
+            fast = _score_fast(part.text, part_tokens, snapshot)
+        decision, scores = _decide(part.text, vector, fast, snapshot)
         if part.references:
             decision = _stay_with(sub_queries[part.references[0].sub_query - 1], scores, decision)
         sub_queries.append(_build(number, part, decision, vector, scores, snapshot))
@@ -168,7 +172,7 @@ def plan_single(
         tokens = encoder.tokenize(resolved.text)
         vector = encoder.encode([tokens]).vectors[0]
         watch.mark("encode")
-        scores = _decide(resolved.text, tokens, vector, snapshot)[1]
+        scores = _decide(resolved.text, vector, _score_fast(resolved.text, tokens, snapshot), snapshot)[1]
         watch.mark("classify")
     sub_query = SubQuery(SubQueryId(1), resolved.text, domain, _freeze(vector), scores, "the request names this expert")
     reasons = (*_said(resolved), "kept whole: the request names one expert")
@@ -184,7 +188,7 @@ def plan_planned(
     vectors = encoder.encode(tokens).vectors
     sub_queries: list[SubQuery] = []
     for number, (part, part_tokens, vector) in enumerate(zip(parts, tokens, vectors, strict=True), start=1):
-        decision, scores = _decide(part.text, part_tokens, vector, snapshot)
+        decision, scores = _decide(part.text, vector, _score_fast(part.text, part_tokens, snapshot), snapshot)
         linked = LinkedPart(part.text, part.references, ())
         # A planner, or a question that sways it, undoes no refusal.
         if decision.label not in snapshot.refusals:
@@ -204,26 +208,28 @@ def is_open(plan: Plan) -> bool:
     )
 
 
-def _settle(text: str, tokens: Tokens, snapshot: RouterSnapshot) -> Decision | None:
-    """What tier 1 says, where it is sure."""
-    trained = snapshot.trained
+def _score_fast(text: str, tokens: Tokens, snapshot: RouterSnapshot) -> FastScores | None:
+    """What tier 1 gives each label, None without one."""
     if snapshot.static is None:
         return None
-    fast = score_fast(trained.head, text, snapshot.static.embed([tokens])[0])
+    return score_fast(snapshot.trained.head, text, snapshot.static.embed([tokens])[0])
+
+
+def _settle(fast: FastScores | None, snapshot: RouterSnapshot) -> Decision | None:
+    """What tier 1 says, where it is sure."""
+    trained = snapshot.trained
     return decide_fast(fast.scores, trained.head.labels, trained.thresholds, snapshot.refusals) if fast else None
 
 
 def _decide(
-    text: str, tokens: Tokens, vector: Vector, snapshot: RouterSnapshot
+    text: str, vector: Vector, fast: FastScores | None, snapshot: RouterSnapshot
 ) -> tuple[Decision, tuple[DomainScore, ...]]:
     """Who takes a part whose vector is there, and the probability of each label, best first."""
     trained = snapshot.trained
     labels = trained.head.labels
-    fast = score_fast(trained.head, text, snapshot.static.embed([tokens])[0]) if snapshot.static is not None else None
-    if fast is not None:
-        settled = decide_fast(fast.scores, labels, trained.thresholds, snapshot.refusals)
-        if settled is not None:
-            return settled, _rank(fast.scores, labels)
+    settled = _settle(fast, snapshot)
+    if fast is not None and settled is not None:
+        return settled, _rank(fast.scores, labels)
     full = score_full(trained.head, text, vector, fast)
     nearness = float(measure_nearness(vector[None], trained.stack).max())
     decision = decide_full(

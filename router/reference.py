@@ -123,7 +123,7 @@ def _find_topic(text: str, first: str) -> str | None:
     """'For X' in front of the first part, where a short part after it names nothing: '... and what was the debt?'"""
     topic = _TOPIC.match(first)
     quoted = find_quoted(text)
-    words = read_words(text, quoted)
+    words = read_words(text)
     if topic is None or len(words) > _MAX_TOPIC_WORDS or read_asking(words, 0, len(words)) is None:
         return None
     said = {word.lower for word in words}

@@ -147,7 +147,7 @@ def resolve_pronouns(
 def find_dangling(text: str) -> list[Pronoun]:
     """The pronouns of a text that mean nothing in it."""
     quoted = find_quoted(text)
-    words = read_words(text, quoted)
+    words = read_words(text)
     own = find_names(text, words, quoted)
     pronouns = find_pronouns(text, words)[:MAX_PRONOUNS]
     return [pronoun for pronoun in pronouns if not _has_own_antecedent(words, pronoun, own)]
@@ -220,7 +220,7 @@ def _has_own_antecedent(words: Sequence[Word], pronoun: Pronoun, own: Sequence[M
 def _find_antecedent(sources: Sequence[str], noun: Noun | None) -> tuple[Mention, str] | None:
     for source in sources:
         quoted = find_quoted(source)
-        chosen = choose_mention(find_names(source, read_words(source, quoted), quoted), noun)
+        chosen = choose_mention(find_names(source, read_words(source), quoted), noun)
         if chosen is not None:
             return chosen, source
     return None
@@ -233,7 +233,7 @@ def _find_description(sources: Sequence[str], pronoun: Pronoun) -> tuple[Mention
     noun = pronoun.word.lower().split()[-1]
     source = sources[0]
     quoted = find_quoted(source)
-    words = read_words(source, quoted)
+    words = read_words(source)
     names = find_names(source, words, quoted)
     if names:
         return _find_last_definite(source, words, names[-1].end) if noun == "it" else None

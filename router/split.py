@@ -78,7 +78,7 @@ def split_question(text: str, max_parts: int = DEFAULT_MAX_PARTS) -> tuple[Part,
     space around it.
     """
     quoted = find_quoted(text)
-    words = read_words(text, quoted)
+    words = read_words(text)
     spans = _join_segments(_read_segments(text, words, quoted), words, text, quoted)
     if len(spans) > max_parts:
         spans = [*spans[: max_parts - 1], (spans[max_parts - 1][0], spans[-1][1])]
@@ -102,7 +102,7 @@ def find_joints(text: str) -> tuple[int, tuple[tuple[int, int], ...]]:
 def is_about_text(text: str) -> bool:
     """Whether a question is a request about the text after it: 'Translate the following: ...'."""
     quoted = find_quoted(text)
-    words = read_words(text, quoted)
+    words = read_words(text)
     first = next(_read_segments(text, words, quoted), None)
     return first is not None and _introduces_text(first, read_asking(words, first.first, first.last), words, text)
 
@@ -112,7 +112,7 @@ def join_parts(text: str, first: Part, last: Part) -> Part:
     return Part(tidy_part(text[first.start : last.end]), first.start, last.end)
 
 
-def _read_segments(text: str, words: Sequence[Word], quoted: bytearray) -> Iterator[_Segment]:
+def _read_segments(text: str, words: Sequence[Word], quoted: bytes) -> Iterator[_Segment]:
     """Sentences and lines in order, without those that have no word."""
     start = at = 0
     ends = [(found.start(), found.end()) for found in _END.finditer(text)]
@@ -153,7 +153,7 @@ def _ends_sentence(text: str, start: int, begin: int, end: int, words: Sequence[
 
 
 def _join_segments(
-    segments: Iterator[_Segment], words: Sequence[Word], text: str, quoted: bytearray
+    segments: Iterator[_Segment], words: Sequence[Word], text: str, quoted: bytes
 ) -> list[tuple[int, int]]:
     """The spans of the parts: each segment opens a part, carries on with one, or waits for the next that asks."""
     spans: list[tuple[int, int]] = []
@@ -236,7 +236,7 @@ def _is_introduction(segment: _Segment, words: Sequence[Word], text: str) -> boo
 
 
 def _split_clauses(
-    segment: _Segment, asking: Asking | None, words: Sequence[Word], text: str, quoted: bytearray
+    segment: _Segment, asking: Asking | None, words: Sequence[Word], text: str, quoted: bytes
 ) -> list[tuple[int, int]]:
     """The spans of the asking clauses of one sentence."""
     spans: list[tuple[int, int]] = []
