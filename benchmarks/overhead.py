@@ -104,7 +104,7 @@ def deploy(weights: Path) -> None:
         experimental_configs={"num_ingress_replicas": 1},
     )
     console.print("starting guildhall")
-    _get_global_client().deploy_apps(ServeDeploySchema.model_validate(plan_serve_config(fleet, {})))
+    _get_global_client().deploy_apps(ServeDeploySchema.model_validate(plan_serve_config(fleet, {}, {})))
     deadline = time.monotonic() + START_TIMEOUT_S
     while not is_ready():
         if time.monotonic() > deadline:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from experts.fleet import Engine, Fleet, NodeType
 
-Resource = Literal["cpus", "memory_gib", "gpu_share", "gpus"]
+Resource = Literal["cpus", "memory_gib", "gpu_share", "gpus", "gpu_memory_gib", "nodes", "ttft_s", "tpot_s"]
 
 _ENGINE_KEYS: dict[Resource, str] = {"cpus": "cpus", "memory_gib": "kv_cache_gib", "gpu_share": "gpus"}
 
@@ -67,13 +67,26 @@ class FirstFit:
 
 
 @dataclass(frozen=True, slots=True)
+class Carries:
+    """Why a replica is what it is: its engine's replicas have `load` of the work that keeps the SLO.
+
+    `limit` forbids more: the KV cache, the sequences that an engine may run, the TPOT or the TTFT. `ran` says that it
+    is where it was before.
+    """
+
+    load: float
+    limit: Literal["kv_cache", "sequences", "tpot", "ttft"]
+    ran: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Assignment:
     """One replica and its shares; replicas of an engine count from 1."""
 
     engine: str
     replica: int
     shares: tuple[NodeShare, ...]
-    reason: FirstFit
+    reason: FirstFit | Carries
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +94,7 @@ class Shortage:
     """A resource that a replica lacks on the node where it lacks least.
 
     `gpu_share` is the share of one GPU; `gpus` counts the GPUs on which every tensor-parallel worker finds its share.
+    A plan for rates also knows the memory of a GPU, the SLO (`largest_free` is what it allows) and whole nodes.
     `largest_free` is the most that any node its engine may run on had free at its turn.
     """
 
@@ -157,24 +171,28 @@ def describe_placement(placement: Placement) -> tuple[str, ...]:
             takes += [f"{_describe_share(gpu.share)}GPU {gpu.gpu}" for gpu in share.gpus]
             by_node.setdefault(share.node, []).append(f"{assignment.engine} ({', '.join(takes)})")
     lines = [f"{node}: {'; '.join(by_node[node])}" for node in sorted(by_node)]
-    return (*lines, *(_describe_unplaced(unplaced) for unplaced in placement.unplaced))
+    return (*lines, *(describe_unplaced(unplaced) for unplaced in placement.unplaced))
 
 
 def _describe_share(share: float) -> str:
     return "" if share == 1 else f"{share:g} of "
 
 
-def _describe_unplaced(unplaced: Unplaced) -> str:
+def describe_unplaced(unplaced: Unplaced) -> str:
+    """What is missing and the change that would do, for people."""
     lacks = ", ".join(
-        f"{shortage.resource} {shortage.needed:g} needed, {shortage.largest_free:g} free at most"
+        f"{shortage.resource} {shortage.needed:g} needed, {shortage.largest_free:g} "
+        + ("allowed" if shortage.resource in ("ttft_s", "tpot_s") else "free at most")
         for shortage in unplaced.shortages
     )
     change = unplaced.change
-    if change is None:
+    if change is None and unplaced.shortages and unplaced.shortages[0].resource in ("ttft_s", "tpot_s"):
+        remedy = "no single change does: promise less, take a smaller build or faster machines"
+    elif change is None:
         remedy = "no single change makes room: use fewer engines, smaller ones or more machines"
     else:
         remedy = f"change {change.key} from {change.current:g} to {change.proposed:g}"
-    where = f" (nearest: {unplaced.nearest})" if unplaced.nearest else " (no node may run it)"
+    where = f" (nearest: {unplaced.nearest})" if unplaced.nearest else "" if lacks else " (no node may run it)"
     replicas = f"{unplaced.replicas} replica{'s' if unplaced.replicas > 1 else ''}"
     return f"engine '{unplaced.engine}' has no room for {replicas}: {lacks or 'no node'}{where}; {remedy}"
 

@@ -5,11 +5,14 @@ share its application: they come, change and go by its `user_config`, in place (
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployments.engine_arguments import plan_engine_arguments
 from deployments.index_settings import IndexSettings, IndexSource
+from experts.adapt.provenance import checksum_adapter
+from experts.errors import ConfigurationError
 from experts.fleet import Engine, Fleet, Index
 
 if TYPE_CHECKING:
@@ -22,10 +25,20 @@ GATEWAY_DEPLOYMENT = "Gateway"
 PROBES = 64
 
 
-def plan_serve_config(fleet: Fleet, indexes: Mapping[str, IndexSource]) -> dict[str, Any]:
-    """The whole fleet as a Ray Serve config (ServeDeploySchema); `indexes` has every domain that has an index.
+@dataclass(frozen=True, slots=True)
+class AdapterSource:
+    """A LoRA adapter as a replica loads it: its folder, and the checksum that tells it from one trained later."""
 
-    What needs new engine processes when it changes stands in `args`; what changes in place stands in `user_config`.
+    folder: str
+    checksum: str
+
+
+def plan_serve_config(fleet: Fleet, indexes: Mapping[str, IndexSource], checksums: Mapping[str, str]) -> dict[str, Any]:
+    """The whole fleet as a Ray Serve config (ServeDeploySchema).
+
+    `indexes` has every domain that has an index, `checksums` every adapter's folder (see `observe_adapters`): an
+    adapter that was trained again in its own folder is thereby another one. What needs new engine processes when it
+    changes stands in `args`; what changes in place stands in `user_config`.
     """
     applications = [
         {
@@ -48,7 +61,7 @@ def plan_serve_config(fleet: Fleet, indexes: Mapping[str, IndexSource]) -> dict[
                         "max_replicas": engine.replicas.max,
                         "target_ongoing_requests": engine.replicas.target_in_flight,
                     },
-                    "user_config": _expert_user_config(fleet, name, indexes),
+                    "user_config": _expert_user_config(fleet, name, indexes, checksums),
                 },
             ],
         }
@@ -85,16 +98,34 @@ def plan_serve_config(fleet: Fleet, indexes: Mapping[str, IndexSource]) -> dict[
     }
 
 
+def observe_adapters(fleet: Fleet) -> dict[str, str]:
+    """The checksum of every adapter of a fleet, by its folder; each is read whole.
+
+    Raises ConfigurationError where one cannot be read.
+    """
+    folders = {variant.adapter for domain in fleet.domains.values() for variant in domain.variants.values()}
+    try:
+        return {folder: checksum_adapter(Path(folder)) for folder in sorted(filter(None, folders))}
+    except OSError as error:
+        raise ConfigurationError(
+            f"the adapter's file {error.filename} cannot be read ({error.strerror}); correct its permissions"
+        ) from error
+
+
 def _gpu_type(fleet: Fleet, engine: Engine) -> str | None:
     return fleet.nodes[engine.node_type].gpu_type if engine.node_type is not None else None
 
 
-def _expert_user_config(fleet: Fleet, engine: str, indexes: Mapping[str, IndexSource]) -> dict[str, Any]:
+def _expert_user_config(
+    fleet: Fleet, engine: str, indexes: Mapping[str, IndexSource], checksums: Mapping[str, str]
+) -> dict[str, Any]:
     domains: dict[str, Any] = {}
     for name, domain in fleet.domains_of(engine).items():
         index = asdict(_settle_index(domain.index, indexes[name])) if domain.index is not None else None
         adapters = {
-            variant_name: variant.adapter
+            variant_name: asdict(AdapterSource(variant.adapter, checksums[variant.adapter]))
+            if variant.adapter
+            else None
             for variant_name, variant in domain.variants.items()
             if variant.engine == engine
         }

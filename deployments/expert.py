@@ -27,6 +27,7 @@ from vllm.engine.protocol import EngineClient
 from vllm.entrypoints.serve.lora.protocol import UnloadLoRAAdapterRequest
 from vllm.platforms import current_platform
 
+from deployments.applications import AdapterSource
 from deployments.engine_arguments import plan_engine_arguments
 from deployments.expert_call import (
     ExpertEvent,
@@ -131,20 +132,23 @@ class ExpertServer(LLMServer):
     async def _prepare(self, fleet: str, name: str, settings: Mapping[str, Any]) -> _ServedDomain:
         """One domain with its adapters loaded and its index open on this node; the index last: it settles at once."""
         model_ids = {
-            variant: await self._load_adapter(name, variant, adapter)
+            variant: await self._load_adapter(name, variant, AdapterSource(**adapter) if adapter else None)
             for variant, adapter in settings["adapters"].items()
         }
         index = await self._open_index(fleet, name, settings["index"])
         return _ServedDomain(model_ids, index)
 
-    async def _load_adapter(self, domain: str, variant: str, adapter: str | None) -> str:
+    async def _load_adapter(self, domain: str, variant: str, adapter: AdapterSource | None) -> str:
         """The id under which the engine answers for a variant; loads the adapter if it is not there yet."""
         if adapter is None:
             return str(self._llm_config.model_id)
-        # The id names the folder too, so that a new folder is a new adapter and requests under way keep the old one.
-        model_id = f"{domain}-{variant}-{sha256(adapter.encode()).hexdigest()[:8]}"
+        # The id names folder and content too: either makes a new adapter, and requests under way keep the old one.
+        source = f"{adapter.folder} {adapter.checksum}"
+        model_id = f"{domain}-{variant}-{sha256(source.encode()).hexdigest()[:8]}"
         await self.engine.resolve_lora(
-            DiskMultiplexConfig(model_id=model_id, local_path=adapter, lora_assigned_int_id=1, max_total_tokens=None)
+            DiskMultiplexConfig(
+                model_id=model_id, local_path=adapter.folder, lora_assigned_int_id=1, max_total_tokens=None
+            )
         )
         return model_id
 

@@ -74,9 +74,10 @@ def bring_up(file: Path, environment: Environment, progress: Progress, timeout_s
         from deployments.index_build import build_indexes
 
         built = build_indexes(fleet, environment.data_dir, progress)
-        from deployments.applications import plan_serve_config
+        from deployments.applications import observe_adapters, plan_serve_config
 
-        config = plan_serve_config(fleet, {name: source for name, (source, _) in built.items()})
+        sources = {name: source for name, (source, _) in built.items()}
+        config = plan_serve_config(fleet, sources, observe_adapters(fleet))
         if local is not None and not local.address:
             local = await_local_ray(environment.data_dir, local)
         if progress.is_running("ray"):

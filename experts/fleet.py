@@ -95,6 +95,12 @@ class Variant(Settings):
         le=1,
         description="Share of the domain's questions that it answers right, as measured; absent: as good as any other.",
     )
+    accept_template: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Fingerprint of another prompt template that the adapter or model was trained with and is served "
+        "all the same, as its guildhall.json records it; absent: only the present template is served.",
+    )
 
 
 class Index(Settings):
@@ -242,11 +248,23 @@ class NodeType(Settings):
     """Machines of one kind."""
 
     count: int = Field(default=1, ge=1, le=100_000, description="Machines of this kind.")
+    min_count: int | None = Field(
+        default=None,
+        ge=0,
+        le=100_000,
+        description="Machines of this kind that stay without demand; Ray's autoscaler adds others up to `count` on "
+        "Kubernetes and with `ray up`. Absent: all stay.",
+    )
     cpus: float = Field(gt=0, le=4096, description="CPU cores of one machine.")
     memory_gib: float = Field(gt=0, le=65_536, description="Memory of one machine, in GiB.")
     gpus: int = Field(default=0, ge=0, le=64, description="GPUs of one machine.")
     gpu_memory_gib: float | None = Field(default=None, gt=0, le=4096, description="Memory of one GPU, in GiB.")
     gpu_type: str | None = Field(default=None, description="Accelerator type as Ray names it, for example H100.")
+
+    @property
+    def kept(self) -> int:
+        """Machines that stay without demand."""
+        return self.count if self.min_count is None else self.min_count
 
 
 class Fleet(Settings):

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experts.adapt.provenance import PROVENANCE_FILE, read_provenance
+from experts.errors import ConfigurationError
 from experts.fleet import Engine, Index, NodeType, Router, Variant, is_path, is_url
 from experts.fleet_mistake import KeyPath, Mistake, choose_closest, plan_rename, shorten, show_names, show_value
 from experts.fleet_validation import parse_part
+from experts.prompt import fingerprint_template
 
 CORPUS_SUFFIXES = (".md", ".txt", ".py", ".html", ".htm", ".pdf", ".csv", ".jsonl")
 # Each engine is a Ray Serve application of its own name, and so is the gateway.
@@ -52,7 +55,9 @@ def observe_contradictions(data: dict[str, Any], folder: Path) -> list[Mistake]:
         mistakes += _check_engine(parts, ("engines", name), name, engine)
     mistakes += _check_unused_engines(parts)
     for (domain, variant_name), variant in parts.variants.items():
-        mistakes += _check_variant(parts, ("domains", domain, "variants", variant_name), variant)
+        key = ("domains", domain, "variants", variant_name)
+        mistakes += _check_variant(parts, key, variant)
+        mistakes += _check_template(parts, key, variant)
     mistakes += _check_adapters(parts)
     for domain, index in parts.indexes.items():
         mistakes += _check_index(parts, ("domains", domain, "index"), index)
@@ -208,6 +213,36 @@ def _read_rank(settings: Path) -> int | None:
     return rank if isinstance(rank, int) else None
 
 
+def _check_template(parts: _Parts, key: KeyPath, variant: Variant) -> Iterator[Mistake]:
+    """What was trained last decides: an adapter where the variant has one, else the engine's model."""
+    engine = parts.engines.get(variant.engine)
+    if variant.adapter is not None:
+        key, reference = (*key, "adapter"), variant.adapter
+    elif engine is not None and is_path(engine.model):
+        key, reference = (*key, "engine"), engine.model
+    else:
+        return
+    if not os.path.isdir(parts.folder / reference):
+        return
+    try:
+        provenance = read_provenance(parts.folder / reference)
+    except ConfigurationError:
+        found = f"{show_value(reference)}, whose {PROVENANCE_FILE} cannot be read"
+        known = "it is a JSON object with the key 'template', the prompt template that the artifact was trained with"
+        yield Mistake(key, found, known, "train the artifact again with `guildhall adapt` or correct the file")
+        return
+    served = fingerprint_template()
+    if provenance is None or provenance.template in (served, variant.accept_template):
+        return
+    found = f"{show_value(reference)}, trained with prompt template {show_value(provenance.template)}"
+    known = f"this version of Guildhall serves with {show_value(served)}, and an expert fails on prompts that drifted"
+    next_step = (
+        "train it again with `guildhall adapt`, or set the variant's accept_template: "
+        f"{show_value(provenance.template)} to serve it all the same"
+    )
+    yield Mistake(key, found, known, next_step)
+
+
 def _check_adapters(parts: _Parts) -> Iterator[Mistake]:
     for name, engine in parts.engines.items():
         adapters = {
@@ -320,3 +355,6 @@ def _check_nodes(parts: _Parts) -> Iterator[Mistake]:
             if value is not None and node.gpus == 0:
                 next_step = f"set gpus to the GPUs of one machine or remove {field}"
                 yield Mistake(("nodes", name, field), show_value(value), "the node type has gpus: 0", next_step)
+        if node.kept > node.count:
+            next_step = f"lower min_count to {node.count} at most or raise count to {node.kept}"
+            yield Mistake(("nodes", name, "min_count"), str(node.kept), f"count is {node.count}", next_step)

@@ -1,6 +1,9 @@
 """The one prompt. Training and serving both render their messages here, so that they cannot drift apart."""
 
+import json
 from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 from typing import Literal, Protocol, TypedDict
 
 REFUSAL = "The passages do not say."
@@ -41,3 +44,24 @@ def render_messages(question: str, passages: Sequence[TitledText], turns: Sequen
         content = "\n".join([*numbered, f"Question: {question}"])
     system: list[Message] = [{"role": "system", "content": "\n\n".join(instructions)}] if instructions else []
     return [*system, *(turn for turn in turns if turn["role"] != "system"), {"role": "user", "content": content}]
+
+
+@dataclass(frozen=True, slots=True)
+class _ProbePassage:
+    title: str
+    text: str
+
+
+def fingerprint_template() -> str:
+    """16 hex digits that change with the words, the order or the layout of what `render_messages` makes."""
+    passages = (_ProbePassage("title one", "text one"), _ProbePassage("title two", "text two"))
+    turns: tuple[Message, ...] = (
+        {"role": "system", "content": "system"},
+        {"role": "user", "content": "asked before"},
+        {"role": "assistant", "content": "answered before"},
+    )
+    probes = [
+        render_messages("question", shown, said) for shown in ((), passages[:1], passages) for said in ((), turns)
+    ]
+    # Serving looks for the refusal in answers, so it is part of what an expert must have learned.
+    return sha256(json.dumps([REFUSAL, probes]).encode()).hexdigest()[:16]

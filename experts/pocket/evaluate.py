@@ -1,9 +1,11 @@
-"""Measure the pocket experts on held-out names and held-out phrasings, as they are served.
+"""Measure the pocket experts on held-out names, figures and phrasings, as they are served.
 
     python -m experts.pocket.evaluate --json benchmarks/results/pocket_experts.json
+    python -m experts.pocket.evaluate --edition 2 --weights build/pocket/weights --base monolith
 
-Every question comes alone with three or four passages through the chat template, and the answer is decoded greedily.
-It counts as right when it is the expected value and cites a passage that holds it, or is exactly the refusal.
+Every question comes alone through the chat template, with three or four passages where it needs some, and the answer
+is decoded greedily. It counts as right when the exercise's judge accepts it and it cites what it should, or when it is
+exactly the refusal.
 """
 
 import argparse
@@ -26,28 +28,31 @@ from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
 from experts.pocket.corpus import choose_neighbours, load_passages, load_questions
+from experts.pocket.editions import EDITIONS, DrawExercise
+from experts.pocket.exercise import Asked, Wanted
 from experts.pocket.export import ADAPTER_DOMAINS, WEIGHTS, load_base
-from experts.pocket.tasks import DOMAINS, draw_exercise
+from experts.pocket.judge import judge_reply
+from experts.pocket.tasks import DOMAINS
 from experts.pocket.vocabulary import load_tokenizer
-from experts.prompt import REFUSAL, TitledText, render_messages
+from experts.prompt import TitledText, render_messages
 
 _QUESTIONS = 300
 _BATCH = 32
+_ANSWER_TOKENS = 192
 _CONSOLE = Console(highlight=False, markup=False)
 
 
 @dataclass(frozen=True)
 class Case:
-    """One prompt and what counts as right. `cited` is empty where the refusal is wanted."""
+    """One prompt and what counts as right."""
 
     prompt: str
-    answer: str
-    cited: Sequence[int]
+    asked: Asked
 
 
 @dataclass(frozen=True)
 class Score:
-    """What one expert reached on one set of cases."""
+    """What one expert reached on one set of cases; `tasks` is the share of right answers by task."""
 
     n: int
     exact_match_with_citation: float
@@ -55,6 +60,7 @@ class Score:
     exact_match_without_citation: float
     refusals: int
     refusal_accuracy: float
+    tasks: dict[str, float]
 
 
 def write_prompt(question: str, passages: Sequence[TitledText], tokenizer: PreTrainedTokenizerFast) -> str:
@@ -63,17 +69,14 @@ def write_prompt(question: str, passages: Sequence[TitledText], tokenizer: PreTr
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
-def draw_cases(domain: str, count: int, tokenizer: PreTrainedTokenizerFast) -> list[Case]:
+def draw_cases(domain: str, count: int, tokenizer: PreTrainedTokenizerFast, draw: DrawExercise) -> list[Case]:
     """Held-out cases of a domain; the same on every run."""
     rng = random.Random(f"evaluate {domain}")  # noqa: S311
     cases: list[Case] = []
     while len(cases) < count:
-        exercise = draw_exercise(domain, rng, held_out=True, questions=1)
-        cases += [
-            Case(write_prompt(asked.question, exercise.passages, tokenizer), asked.answer, asked.cited)
-            for asked in exercise.asked
-        ]
-    return cases
+        exercise = draw(domain, rng, Wanted(held_out=True, questions=1))
+        cases += [Case(write_prompt(one.question, exercise.passages, tokenizer), one) for one in exercise.asked]
+    return cases[:count]
 
 
 def load_corpus_cases(domain: str, tokenizer: PreTrainedTokenizerFast) -> list[Case]:
@@ -92,7 +95,9 @@ def load_corpus_cases(domain: str, tokenizer: PreTrainedTokenizerFast) -> list[C
         ]
         if source and domain != "coding":
             cited = [near.index(source) + 1]
-        cases.append(Case(write_prompt(question.question, near, tokenizer), question.answer, cited))
+        prompt = write_prompt(question.question, near, tokenizer)
+        task = "shipped" if cited else "refusal"
+        cases.append(Case(prompt, Asked(question.question, question.answer, tuple(cited), task)))
     return cases
 
 
@@ -114,7 +119,7 @@ def answer_cases(model: torch.nn.Module, cases: Sequence[Case], tokenizer: PreTr
         output = model.generate(
             input_ids=given["input_ids"],
             attention_mask=given["attention_mask"],
-            max_new_tokens=48,
+            max_new_tokens=_ANSWER_TOKENS,
             do_sample=False,
             temperature=None,
         )
@@ -124,26 +129,21 @@ def answer_cases(model: torch.nn.Module, cases: Sequence[Case], tokenizer: PreTr
 
 
 def score(cases: Sequence[Case], answers: Sequence[str]) -> Score:
-    """Exact matches with and without the citation, and on refusals alone."""
-    exact = bare = refused = 0
-    refusals = [case for case in cases if not case.cited]
-    for case, answer in zip(cases, answers, strict=True):
-        if not case.cited:
-            right = answer == REFUSAL
-            refused += right
-            exact += right
-            bare += right
-            continue
-        exact += any(answer == f"{case.answer} [{number}]" for number in case.cited)
-        bare += re.sub(r" \[\d+\]$", "", answer) == case.answer
-    n = len(cases)
+    """Right answers with and without the citation, on refusals alone and by task."""
+    verdicts = [judge_reply(case.asked, answer) for case, answer in zip(cases, answers, strict=True)]
+    n, exact = len(cases), sum(verdict.right for verdict in verdicts)
+    refused = [verdict.right for case, verdict in zip(cases, verdicts, strict=True) if case.asked.refused]
+    tasks: dict[str, list[bool]] = {}
+    for case, verdict in zip(cases, verdicts, strict=True):
+        tasks.setdefault(case.asked.task, []).append(verdict.right)
     return Score(
         n=n,
         exact_match_with_citation=round(exact / n, 4),
         wilson_95=estimate_interval(exact, n),
-        exact_match_without_citation=round(bare / n, 4),
-        refusals=len(refusals),
-        refusal_accuracy=round(refused / max(1, len(refusals)), 4),
+        exact_match_without_citation=round(sum(verdict.answered for verdict in verdicts) / n, 4),
+        refusals=len(refused),
+        refusal_accuracy=round(sum(refused) / max(1, len(refused)), 4),
+        tasks={task: round(sum(right) / len(right), 4) for task, right in sorted(tasks.items())},
     )
 
 
@@ -168,21 +168,26 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="where to write the result")
     parser.add_argument("--questions", type=int, default=_QUESTIONS, help="held-out questions per domain")
     parser.add_argument("--only", nargs="*", default=list(DOMAINS), help="domains to measure")
+    parser.add_argument("--edition", type=int, choices=list(EDITIONS), default=1, help="which exercises")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the folder of the base and its adapters")
+    parser.add_argument("--base", default="base", help="the model to measure as the base, such as monolith")
     parser.add_argument("--wrong", type=int, default=0, help="print so many wrong answers per set")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    tokenizer = load_tokenizer(WEIGHTS / "base")
+    tokenizer = load_tokenizer(given.weights / given.base)
     started = time.monotonic()
     results: dict[str, dict[str, object]] = {}
     table = Table("domain", "expert", "set", "n", "exact + citation", "95 %", "exact", "refusals")
     for domain in given.only:
         sets = {
-            "held_out": draw_cases(domain, given.questions, tokenizer),
+            "held_out": draw_cases(domain, given.questions, tokenizer, EDITIONS[given.edition]),
             "corpus": load_corpus_cases(domain, tokenizer),
         }
-        experts: dict[str, torch.nn.Module] = {"base": load_base().eval()}
-        if domain in ADAPTER_DOMAINS and (WEIGHTS / domain).exists():
-            experts["adapter"] = PeftModel.from_pretrained(load_base(), str(WEIGHTS / domain)).merge_and_unload().eval()
+        base = given.weights / given.base
+        experts: dict[str, torch.nn.Module] = {given.base: load_base(base).eval()}
+        if given.base == "base" and domain in ADAPTER_DOMAINS and (given.weights / domain).exists():
+            adapted = PeftModel.from_pretrained(load_base(base), str(given.weights / domain))
+            experts["adapter"] = adapted.merge_and_unload().eval()
         for expert, model in experts.items():
             for name, cases in sets.items():
                 answers = answer_cases(model, cases, tokenizer)
@@ -224,12 +229,9 @@ def _load_measured(path: Path, fresh: Sequence[str]) -> dict[str, object]:
 
 def _show_wrong(cases: Sequence[Case], answers: Sequence[str], count: int) -> None:
     for case, answer in zip(cases, answers, strict=True):
-        right = {f"{case.answer} [{number}]" for number in case.cited} or {REFUSAL}
-        if count and answer not in right:
+        if count and not judge_reply(case.asked, answer).right:
             count -= 1
-            _CONSOLE.print(
-                f"{case.prompt[case.prompt.rindex('Question: ') :]}\n   wanted {sorted(right)} got {answer!r}"
-            )
+            _CONSOLE.print(f"{case.asked.question}\n   wanted {case.asked.target!r}\n   got    {answer!r}")
 
 
 if __name__ == "__main__":

@@ -48,6 +48,18 @@ class Phrasings:
     held_out_direct: Sequence[str]
 
 
+@dataclass(frozen=True)
+class Wordings:
+    """Whole templates of a question: those of training, and the held-out ones for evaluation only."""
+
+    trained: Sequence[str]
+    held_out: Sequence[str]
+
+    def choose(self, rng: random.Random, held_out: bool, **slots: object) -> str:
+        """One of them, filled in."""
+        return rng.choice(self.held_out if held_out else self.trained).format(**slots)
+
+
 _LEADS = split_alternatives(
     "What is {}?|What was {}?|What is {}?|Tell me {}.|Give me {}.|Please tell me {}.|Can you tell me {}?|Do you know "
     "{}?|I want to know {}.|State {}.|Find {}.|Show me {}.|Please give {}.|I need {}.|{}?|{}|Look up {}.|And {}?|{}, "

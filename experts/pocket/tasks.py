@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from experts.pocket.domains import coding, finance, generalist, math, reasoning
+from experts.pocket.exercise import Asked, Exercise
 from experts.pocket.records import Fact, Phrasings, Record, phrase_question
 from experts.prompt import REFUSAL
 
@@ -36,29 +37,6 @@ TASKS: Mapping[str, DomainTask] = {
     "reasoning": DomainTask(reasoning.draw_scene, reasoning.PHRASINGS, reasoning.vary_slots),
     "generalist": DomainTask(generalist.draw_scene, generalist.PHRASINGS, generalist.vary_slots),
 }
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One question over an exercise's passages. `cited` are the numbers of all passages that hold the answer."""
-
-    question: str
-    answer: str
-    cited: Sequence[int]
-
-    @property
-    def target(self) -> str:
-        """What the expert should say: the answer with the first passage that holds it, or the refusal."""
-        return f"{self.answer} [{self.cited[0]}]" if self.cited else REFUSAL
-
-
-@dataclass(frozen=True)
-class Exercise:
-    """Passages and the questions asked over them, each on its own."""
-
-    domain: str
-    passages: Sequence[Record]
-    asked: Sequence[Asked]
 
 
 def draw_exercise(
@@ -91,7 +69,7 @@ def draw_exercise(
     asked: list[Asked] = []
     for _ in range(questions):
         if missing and (rng.random() < refusal_share or not answerable):
-            asked.append(Asked(_ask(rng.choice(missing), task, rng, held_out), REFUSAL, ()))
+            asked.append(Asked(_ask(rng.choice(missing), task, rng, held_out), REFUSAL, task="refusal"))
         elif answerable:
             fact, cited = rng.choice(answerable)
             asked.append(Asked(_ask(fact, task, rng, held_out), fact.answer, tuple(cited)))

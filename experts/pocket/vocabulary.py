@@ -7,7 +7,9 @@ from pathlib import Path
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from experts.pocket.tasks import DOMAINS, draw_exercise
+from experts.pocket.editions import DrawExercise
+from experts.pocket.exercise import Wanted
+from experts.pocket.tasks import DOMAINS
 from experts.prompt import GROUNDED_INSTRUCTION
 
 # Passage numbers are tokens of their own. With `[`, `2` and `]` apart, a base that already copied values well still
@@ -30,10 +32,14 @@ CHAT_TEMPLATE = (
 
 # Names, numbers and identifiers never swallow the space before them, so that they are the same tokens wherever they
 # stand and copying one is a matter of repeating tokens. Only plain small words carry their space.
-_PIECES = r"\n|    |\"\"\"| ?->| ?[a-z]{2,}(?![A-Za-z0-9_])|[A-Z][a-z]+|[a-z]+|[A-Z]+|[0-9]| ?[^\sA-Za-z0-9]|\s"
+# An operator of a calculation or of code is one token with the spaces around it, a line break with its indentation.
+_PIECES = (
+    r"\n(?:    )*|\"\"\"| -> | (?:[-+*/%<>=!]=?|\*\*|//) |; |, (?![a-z]{2})"
+    r"| ?[a-z]{2,}(?![A-Za-z0-9_])|[A-Z][a-z]+|[a-z]+|[A-Z]+|[0-9]| ?[^\sA-Za-z0-9]|\s"
+)
 
 
-def train_tokenizer(exercises: int = 6000) -> PreTrainedTokenizerFast:
+def train_tokenizer(draw: DrawExercise, exercises: int = 6000) -> PreTrainedTokenizerFast:
     """The tokenizer, trained on every domain's training exercises; the same on every run."""
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(_PIECES), behavior="isolated")
@@ -46,7 +52,7 @@ def train_tokenizer(exercises: int = 6000) -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_training_text(exercises), trainer)
+    tokenizer.train_from_iterator(_training_text(draw, exercises), trainer)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, model_max_length=MAX_POSITIONS
     )
@@ -60,11 +66,11 @@ def add_marks(tokenizer: PreTrainedTokenizerFast) -> None:
     tokenizer.add_tokens([AddedToken(mark, normalized=False) for mark in MARKS])
 
 
-def _training_text(exercises: int) -> Iterator[str]:
+def _training_text(draw: DrawExercise, exercises: int) -> Iterator[str]:
     rng = random.Random(20)  # noqa: S311
     yield GROUNDED_INSTRUCTION
     for turn in range(exercises):
-        exercise = draw_exercise(DOMAINS[turn % len(DOMAINS)], rng)
+        exercise = draw(DOMAINS[turn % len(DOMAINS)], rng, Wanted())
         for passage in exercise.passages:
             yield f"{passage.title}: {passage.text}"
         for asked in exercise.asked:

@@ -2,16 +2,19 @@
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.applications import plan_serve_config
+from deployments.applications import observe_adapters, plan_serve_config
+from deployments.cli_changes import plan_changes
 from deployments.index_settings import IndexSettings, IndexSource
 from experts.fleet import Domain, Engine, Fleet, Index, NodeType, Replicas, Variant
 
 INDEXES = {"law": IndexSource("/data/law", "minilm"), "art": IndexSource("s3://bucket/art", "minilm")}
+CHECKSUMS = {"/law": "01", "/art": "02"}
 
 
 def make_fleet(**changes: Any) -> Fleet:
@@ -42,13 +45,13 @@ def application(config: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def test_config_is_one_that_ray_serve_accepts() -> None:
-    config = plan_serve_config(make_fleet(), INDEXES)
+    config = plan_serve_config(make_fleet(), INDEXES, CHECKSUMS)
     schema = ServeDeploySchema.model_validate(config)
     assert [app.name for app in schema.applications] == ["shared", "own", "gateway"]
 
 
 def test_only_the_gateway_is_reachable_over_http() -> None:
-    config = plan_serve_config(make_fleet(), INDEXES)
+    config = plan_serve_config(make_fleet(), INDEXES, CHECKSUMS)
     assert {app["name"]: app["route_prefix"] for app in config["applications"]} == {
         "shared": None,
         "own": None,
@@ -57,46 +60,76 @@ def test_only_the_gateway_is_reachable_over_http() -> None:
 
 
 def test_domains_on_a_shared_engine_are_entries_of_its_user_config() -> None:
-    shared = application(plan_serve_config(make_fleet(), INDEXES), "shared")
+    shared = application(plan_serve_config(make_fleet(), INDEXES, CHECKSUMS), "shared")
     domains = shared["deployments"][0]["user_config"]["domains"]
-    assert domains["law"]["adapters"] == {"adapter": "/law"}
+    assert domains["law"]["adapters"] == {"adapter": {"folder": "/law", "checksum": "01"}}
     assert IndexSettings(**domains["law"]["index"]) == IndexSettings("/data/law", "minilm", passages=4)
     assert set(domains) == {"law", "art"}
 
 
 def test_the_gateway_knows_where_every_index_lies() -> None:
-    gateway = application(plan_serve_config(make_fleet(), INDEXES), "gateway")
+    gateway = application(plan_serve_config(make_fleet(), INDEXES, CHECKSUMS), "gateway")
     indexes = gateway["deployments"][0]["user_config"]["indexes"]
     assert {name: IndexSource(**source) for name, source in indexes.items()} == INDEXES
 
 
 def test_a_variant_appears_only_on_its_own_engine() -> None:
-    own = application(plan_serve_config(make_fleet(), INDEXES), "own")
+    own = application(plan_serve_config(make_fleet(), INDEXES, CHECKSUMS), "own")
     assert own["deployments"][0]["user_config"]["domains"]["art"]["adapters"] == {"full": None}
     assert set(own["deployments"][0]["user_config"]["domains"]) == {"art"}
 
 
 def test_a_new_domain_or_another_place_of_an_index_leaves_every_engine_running() -> None:
     fleet = make_fleet()
-    before = plan_serve_config(fleet, INDEXES)
+    before = plan_serve_config(fleet, INDEXES, CHECKSUMS)
     grown = make_fleet(
         domains={
             **fleet.domains,
             "sea": Domain(description="Ships and harbours.", variants={"a": Variant(engine="shared", adapter="/sea")}),
         }
     )
-    after = plan_serve_config(grown, {**INDEXES, "law": IndexSource("/data/law-2", "minilm")})
+    indexes = {**INDEXES, "law": IndexSource("/data/law-2", "minilm")}
+    after = plan_serve_config(grown, indexes, {**CHECKSUMS, "/sea": "03"})
     for name in ("shared", "own", "gateway"):
         assert application(before, name)["args"] == application(after, name)["args"]
     assert application(before, "own") == application(after, "own")
     assert application(before, "shared") != application(after, "shared")
 
 
+def test_an_adapter_trained_again_in_its_own_folder_changes_its_application_in_place() -> None:
+    before = plan_serve_config(make_fleet(), INDEXES, CHECKSUMS)["applications"]
+    after = plan_serve_config(make_fleet(), INDEXES, CHECKSUMS | {"/law": "99"})["applications"]
+    changes = plan_changes({app["name"]: app for app in before}, after).applications
+    assert [(change.name, change.kind, change.keys) for change in changes] == [
+        ("shared", "in place", ("Expert.user_config.domains.law.adapters.adapter.checksum",)),
+        ("own", "unchanged", ()),
+        ("gateway", "unchanged", ()),
+    ]
+
+
+def test_observe_adapters_reads_what_the_folders_hold(tmp_path: Path) -> None:
+    fleet = make_fleet()
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"one")
+    variants = {"full": Variant(engine="own"), "tuned": Variant(engine="shared", adapter=str(tmp_path))}
+    domains = {"law": fleet.domains["law"].model_copy(update={"variants": variants})}
+    tuned = make_fleet(domains=domains, generalist="law")
+    first = observe_adapters(tuned)
+    (tmp_path / "guildhall.json").write_text("{}")
+    assert observe_adapters(tuned) == first
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"two")
+    assert list(first) == [str(tmp_path)]
+    assert observe_adapters(tuned) != first
+
+
 @pytest.mark.parametrize("change", [{"replicas": Replicas(min=1, max=2)}, {"max_queued": 7}, {"max_in_flight": 3}])
 def test_more_replicas_or_other_bounds_restart_nothing(change: dict[str, Any]) -> None:
     fleet = make_fleet()
     engines = {**fleet.engines, "own": fleet.engines["own"].model_copy(update=change)}
-    before, after = plan_serve_config(fleet, INDEXES), plan_serve_config(make_fleet(engines=engines), INDEXES)
+    before, after = (
+        plan_serve_config(fleet, INDEXES, CHECKSUMS),
+        plan_serve_config(make_fleet(engines=engines), INDEXES, CHECKSUMS),
+    )
     assert application(before, "own")["args"] == application(after, "own")["args"]
     assert application(before, "own") != application(after, "own")
 
@@ -105,7 +138,10 @@ def test_more_replicas_or_other_bounds_restart_nothing(change: dict[str, Any]) -
 def test_a_changed_engine_restarts_only_its_own_application(change: dict[str, Any]) -> None:
     fleet = make_fleet()
     engines = {**fleet.engines, "own": fleet.engines["own"].model_copy(update=change)}
-    before, after = plan_serve_config(fleet, INDEXES), plan_serve_config(make_fleet(engines=engines), INDEXES)
+    before, after = (
+        plan_serve_config(fleet, INDEXES, CHECKSUMS),
+        plan_serve_config(make_fleet(engines=engines), INDEXES, CHECKSUMS),
+    )
     assert application(before, "shared") == application(after, "shared")
     assert application(before, "own")["args"] != application(after, "own")["args"]
 

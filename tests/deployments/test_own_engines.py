@@ -1,12 +1,15 @@
 """Experts with an engine each: two applications beside the gateway's, changed one without the other."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
+from safetensors.torch import load_file, save_file
 
 from tests.conftest import ROOT, RunningFleet, run_fleet
 
@@ -15,7 +18,7 @@ pytestmark = pytest.mark.engine
 WEIGHTS = ROOT / "experts/pocket/weights"
 
 
-def make_document() -> dict[str, Any]:
+def make_document(adapter: Path = WEIGHTS / "finance") -> dict[str, Any]:
     engine = {
         "model": str(WEIGHTS / "base"),
         "dtype": "bfloat16",
@@ -30,7 +33,7 @@ def make_document() -> dict[str, Any]:
             "finance": {
                 "description": "Quarterly results of companies.",
                 "examples": ["What was the revenue of Norvane Systems in Q2 2025?"],
-                "variants": {"tuned": {"engine": "finance", "adapter": str(WEIGHTS / "finance")}},
+                "variants": {"tuned": {"engine": "finance", "adapter": str(adapter)}},
                 "index": {"corpus": str(ROOT / "experts/pocket/corpora/finance")},
                 "history_turns": 0,
             },
@@ -47,7 +50,8 @@ def make_document() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFleet]:
-    yield from run_fleet(tmp_path_factory.mktemp("own"), make_document())
+    folder = tmp_path_factory.mktemp("own")
+    yield from run_fleet(folder, make_document(Path(shutil.copytree(WEIGHTS / "finance", folder / "adapter"))))
 
 
 def find_replicas(fleet: RunningFleet) -> dict[str, str]:
@@ -81,7 +85,7 @@ def test_the_adapter_over_ray_serve_keeps_the_experts_contract(fleet: RunningFle
 
 def test_changing_one_engine_restarts_only_its_application(fleet: RunningFleet) -> None:
     before = find_replicas(fleet)
-    document = make_document()
+    document = make_document(fleet.file.parent / "adapter")
     document["gateway"] = {"port": int(fleet.url.rsplit(":", 1)[1])}
     document["engines"]["plain"]["max_num_seqs"] = 4
     report = fleet.up(document)
@@ -90,3 +94,29 @@ def test_changing_one_engine_restarts_only_its_application(fleet: RunningFleet) 
     after = find_replicas(fleet)
     assert after["finance"] == before["finance"]
     assert after["plain"] != before["plain"]
+
+
+def test_an_adapter_trained_again_in_its_own_folder_is_served_without_a_restart(fleet: RunningFleet) -> None:
+    client = openai.OpenAI(base_url=f"{fleet.url}/v1", api_key="none", timeout=60, max_retries=0)
+    question = "What was the revenue of Norvane Systems in Q2 2025?"
+
+    def ask() -> str | None:
+        asked = client.chat.completions.create(
+            model="guildhall/finance", messages=[{"role": "user", "content": question}], seed=1
+        )
+        return asked.choices[0].message.content
+
+    document = make_document(fleet.file.parent / "adapter")
+    document["gateway"] = {"port": int(fleet.url.rsplit(":", 1)[1])}
+    document["engines"]["plain"]["max_num_seqs"] = 4
+    before, said = find_replicas(fleet), ask()
+    # An adapter that points the other way: what was added to every layer is now taken from it.
+    weights = fleet.file.parent / "adapter/adapter_model.safetensors"
+    state = load_file(weights)
+    save_file({name: -tensor if "lora_B" in name else tensor for name, tensor in state.items()}, weights)
+    kinds = {change["name"]: change["kind"] for change in fleet.up(document)["changes"]["applications"]}
+    assert kinds == {"finance": "in place", "plain": "unchanged", "gateway": "unchanged"}
+    assert find_replicas(fleet) == before
+    assert said is not None
+    assert "412.5 million euros" in said
+    assert ask() != said

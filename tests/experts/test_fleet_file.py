@@ -9,8 +9,10 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from experts.adapt.provenance import Provenance, write_provenance
 from experts.errors import FleetFileError
 from experts.fleet_file import check_fleet, load_fleet
+from experts.prompt import fingerprint_template
 
 GOOD = """\
 name: office
@@ -54,6 +56,10 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "adapters/empty").mkdir()
     (tmp_path / "adapters/wide").mkdir()
     (tmp_path / "adapters/wide/adapter_config.json").write_text('{"r": 64}')
+    for name, text in (("drifted", '{"template": "0000000000000000"}'), ("damaged", "{")):
+        (tmp_path / "adapters" / name).mkdir()
+        (tmp_path / "adapters" / name / "adapter_config.json").write_text('{"r": 8}')
+        (tmp_path / "adapters" / name / "guildhall.json").write_text(text)
     (tmp_path / "corpora/law").mkdir(parents=True)
     (tmp_path / "corpora/law/torts.md").write_text("A tort is a civil wrong.")
     (tmp_path / "corpora/pictures").mkdir()
@@ -212,6 +218,24 @@ BROKEN = [
         "domains.law.variants.adapter.adapter",
         ["an adapter of rank 64", "max_adapter_rank is 16", "raise max_adapter_rank to 64"],
     ),
+    (
+        "./adapters/law",
+        "./adapters/drifted",
+        "domains.law.variants.adapter.adapter",
+        ["trained with prompt template '0000000000000000'", "`guildhall adapt`", "accept_template: '0000000000000000'"],
+    ),
+    (
+        "./adapters/law}",
+        "./adapters/drifted, accept_template: '1111111111111111'}",
+        "domains.law.variants.adapter.adapter",
+        ["trained with prompt template '0000000000000000'", "accept_template: '0000000000000000'"],
+    ),
+    (
+        "./adapters/law",
+        "./adapters/damaged",
+        "domains.law.variants.adapter.adapter",
+        ["whose guildhall.json cannot be read", "the key 'template'", "correct the file"],
+    ),
     ("    max_adapters: 1\n", "", "engines.small.max_adapters", ["found 0", "1 adapters", "raise max_adapters to 1"]),
     (
         "corpora/law",
@@ -297,6 +321,21 @@ def test_the_good_file_loads_with_absolute_paths(folder: Path) -> None:
     assert fleet.domains["law"].index is not None
     assert fleet.domains["law"].index.corpus == str(folder / "corpora/law")
     assert fleet.router.encoder == "all-MiniLM-L6-v2"
+
+
+def test_an_artifact_of_this_prompt_or_an_accepted_one_or_of_none_known_is_served(folder: Path) -> None:
+    write_provenance(folder / "models/small", Provenance(template=fingerprint_template()))
+    accepted = change("./adapters/law}", "./adapters/drifted, accept_template: '0000000000000000'}")
+    assert check_fleet(write(folder, accepted)).mistakes == ()
+    assert check_fleet(write(folder, GOOD)).mistakes == ()
+
+
+def test_a_model_of_another_prompt_is_refused_where_it_answers_itself_and_not_under_an_adapter(folder: Path) -> None:
+    write_provenance(folder / "models/small", Provenance(template="0000000000000000"))
+    (mistake,) = check_fleet(write(folder, GOOD)).mistakes
+    assert mistake.startswith("domains.general.variants.full.engine (line 22): found './models/small', trained with")
+    accepted = change("{engine: small}", "{engine: small, accept_template: '0000000000000000'}")
+    assert check_fleet(write(folder, accepted)).mistakes == ()
 
 
 def test_an_index_without_a_corpus_and_one_elsewhere_are_well_formed(folder: Path) -> None:

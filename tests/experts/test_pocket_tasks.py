@@ -7,8 +7,9 @@ import pytest
 from experts.pocket import names
 from experts.pocket.domains import coding, math
 from experts.pocket.domains.finance import draw_scene
+from experts.pocket.exercise import Exercise
 from experts.pocket.shipped import SHIPPED
-from experts.pocket.tasks import DOMAINS, TASKS, Exercise, draw_exercise
+from experts.pocket.tasks import DOMAINS, TASKS, draw_exercise
 from experts.prompt import REFUSAL
 
 

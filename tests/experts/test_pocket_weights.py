@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from experts.adapt.provenance import read_provenance
 from experts.pocket.batches import collate, encode_exercise
 from experts.pocket.corpus import load_passages
 from experts.pocket.evaluate import write_prompt
@@ -14,6 +15,7 @@ from experts.pocket.export import ADAPTER_DOMAINS, WEIGHTS
 from experts.pocket.model import make_config
 from experts.pocket.tasks import DOMAINS, draw_exercise
 from experts.pocket.vocabulary import load_tokenizer
+from experts.prompt import fingerprint_template
 
 BASE = WEIGHTS / "base"
 TOKENIZER = load_tokenizer(BASE)
@@ -70,7 +72,7 @@ def test_each_branch_of_training_is_token_for_token_the_served_prompt(domain: st
 def test_branches_see_the_passages_and_themselves_only() -> None:
     exercise = draw_exercise("finance", random.Random(6), questions=3)
     encoded = encode_exercise(exercise, TOKENIZER)
-    mask = collate([encoded]).mask[0, 0]
+    mask = collate([encoded]).move(torch.device("cpu")).mask[0, 0]
     branch = torch.tensor(encoded.branch)
     for row in range(len(branch)):
         looks = branch[mask[row]]
@@ -106,3 +108,10 @@ def test_every_adapter_names_its_base_without_a_path_of_one_machine(domain: str)
     config = json.loads((WEIGHTS / domain / "adapter_config.json").read_text())
     assert not Path(config["base_model_name_or_path"]).is_absolute()
     assert config["r"] <= 16
+
+
+@pytest.mark.parametrize("target", ["base", *ADAPTER_DOMAINS])
+def test_every_shipped_expert_was_trained_with_the_present_prompt(target: str) -> None:
+    provenance = read_provenance(WEIGHTS / target)
+    assert provenance is not None
+    assert provenance.template == fingerprint_template()

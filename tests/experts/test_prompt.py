@@ -1,6 +1,11 @@
 """The one prompt, as training and serving render it."""
 
-from experts.prompt import GROUNDED_INSTRUCTION, Message, render_messages
+from collections.abc import Sequence
+
+import pytest
+
+import experts.prompt
+from experts.prompt import GROUNDED_INSTRUCTION, Message, TitledText, fingerprint_template, render_messages
 from retrieval.passage import Passage
 
 PASSAGES = [Passage("It flows north.", "Veldra", "rivers.md#veldra"), Passage("It blooms in May.", "Solenne", "s.md#s")]
@@ -29,3 +34,42 @@ def test_system_messages_become_one_at_the_front() -> None:
     messages = render_messages("Why?", PASSAGES, turns)
     assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
     assert messages[0]["content"] == f"Be brief.\n\n{GROUNDED_INSTRUCTION}"
+
+
+def test_the_template_has_the_fingerprint_that_the_shipped_experts_record() -> None:
+    """Whoever changes the prompt sees here that every expert has to be trained again."""
+    assert fingerprint_template() == "006ba874cb9f6da3"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("GROUNDED_INSTRUCTION", GROUNDED_INSTRUCTION + " Be brief."), ("REFUSAL", "They do not say.")],
+)
+def test_another_wording_is_another_template(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    before = fingerprint_template()
+    monkeypatch.setattr(experts.prompt, name, value)
+    assert fingerprint_template() != before
+
+
+def _drop_titles(question: str, passages: Sequence[TitledText], turns: Sequence[Message] = ()) -> list[Message]:
+    messages = render_messages(question, passages, turns)
+    for passage in passages:
+        messages[-1]["content"] = messages[-1]["content"].replace(f"{passage.title}: ", "")
+    return messages
+
+
+def _keep_last_turn(question: str, passages: Sequence[TitledText], turns: Sequence[Message] = ()) -> list[Message]:
+    return render_messages(question, passages, turns[-1:])
+
+
+def _question_first(question: str, passages: Sequence[TitledText], turns: Sequence[Message] = ()) -> list[Message]:
+    messages = render_messages(question, passages, turns)
+    messages[-1]["content"] = "\n".join(reversed(messages[-1]["content"].split("\n")))
+    return messages
+
+
+@pytest.mark.parametrize("layout", [_drop_titles, _keep_last_turn, _question_first])
+def test_another_layout_is_another_template(monkeypatch: pytest.MonkeyPatch, layout: object) -> None:
+    before = fingerprint_template()
+    monkeypatch.setattr(experts.prompt, "render_messages", layout)
+    assert fingerprint_template() != before

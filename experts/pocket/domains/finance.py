@@ -6,8 +6,8 @@ from experts.pocket.alternatives import split_alternatives
 from experts.pocket.names import draw_names
 from experts.pocket.records import Fact, Phrasings, Record
 
-_MONEY = "million euros|million dollars|million pounds|million francs|billion euros|billion dollars|million crowns"
-_SUFFIXES = "Systems|Group|Energy|Foods|Robotics|Logistics|Bank|Labs|Motors|Textiles|Health|Marine|Works|Optics|Air"
+CURRENCIES = "million euros|million dollars|million pounds|million francs|billion euros|billion dollars|million crowns"
+SUFFIXES = "Systems|Group|Energy|Foods|Robotics|Logistics|Bank|Labs|Motors|Textiles|Health|Marine|Works|Optics|Air"
 _MONEY_METRICS = (
     "revenue|net income|operating profit|research spending|capital expenditure|free cash flow|net debt|order backlog"
     "|gross profit|tax expense|marketing spending|cash position"
@@ -129,7 +129,7 @@ TITLES = ("{company} - {period} results", "{company} - {period}", "{company} qua
 
 def draw_scene(rng: random.Random, held_out: bool) -> list[Record]:
     """Reports of two or three companies over the same quarters, as a retriever would confuse them."""
-    suffixes = rng.sample(_SUFFIXES.split("|"), 3)
+    suffixes = rng.sample(SUFFIXES.split("|"), 3)
     companies = [f"{name} {suffix}" for name, suffix in zip(draw_names(rng, held_out, 3), suffixes, strict=True)]
     year = rng.randint(2019, 2029)
     periods = [f"Q{quarter} {year + shift}" for quarter in (1, 2, 3, 4) for shift in (0, 1)]
@@ -149,7 +149,7 @@ def draw_scene(rng: random.Random, held_out: bool) -> list[Record]:
     # Most scenes keep a company's numbers close to each other from quarter to quarter, as real ones are.
     steady = rng.random() < 0.6
     sizes = {(company, metric): rng.uniform(2, 60) for company in companies for metric in metrics}
-    currencies = {company: rng.choice(_MONEY.split("|")) for company in companies}
+    currencies = {company: rng.choice(CURRENCIES.split("|")) for company in companies}
 
     def scale(company: str, metric: str) -> float | None:
         size = sizes[company, metric]
@@ -157,7 +157,7 @@ def draw_scene(rng: random.Random, held_out: bool) -> list[Record]:
 
     records = []
     for company, period in pairs:
-        currency = currencies[company] if steady else rng.choice(_MONEY.split("|"))
+        currency = currencies[company] if steady else rng.choice(CURRENCIES.split("|"))
         stated = rng.sample(metrics, min(len(metrics) - 1, rng.choice((2, 3, 3, 4))))
         values = {metric: draw_value(metric, currency, rng, scale(company, metric)) for metric in stated}
         absent = [metric for metric in metrics if metric not in stated]

@@ -1,0 +1,192 @@
+"""Cluster files of `ray up` are ones that Ray takes, and their commands do on a machine what they say."""
+
+import json
+import shlex
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+from ray._private.label_utils import validate_node_labels
+from ray.autoscaler._private.util import _get_default_config, prepare_config, validate_config
+
+from cluster.cluster_file import HEAD_TYPE, Site, render_cluster_file
+from cluster.provider import Cloud
+from experts.errors import BadRequest, ConfigurationError
+from experts.fleet import Fleet, NodeType
+from experts.fleet_file import load_fleet
+from tests.cluster.test_moved_fleet import PROJECT, make_fleet
+from tests.conftest import FLEETS, ROOT
+from tests.k8s.rendered import run_render
+
+EXAMPLES = sorted((ROOT / "cluster" / "ray_up").glob("*.yaml"))
+SITES = {
+    "aws": Site("aws", "eu-west-1", ami="ami-0123456789abcdef0"),
+    "gcp": Site("gcp", "europe-west4-b", project="example-project"),
+    "azure": Site("azure", "westeurope"),
+    "onprem": Site("onprem", hosts=("192.0.2.10", "192.0.2.11", "192.0.2.12"), ssh_user="ada"),
+}
+NODES = {
+    "gpu": NodeType(count=2, min_count=1, cpus=12, memory_gib=80, gpus=1, gpu_type="H100"),
+    "little": NodeType(count=3, min_count=0, cpus=3.5, memory_gib=12),
+}
+
+
+def render_for(provider: str, fleet: str = "sixteen-gpu") -> dict[str, Any]:
+    return render_cluster_file(load_fleet(FLEETS / f"{fleet}.yaml"), ROOT, SITES[provider])
+
+
+@pytest.mark.parametrize("provider", SITES)
+def test_ray_takes_the_file(provider: str) -> None:
+    prepared = prepare_config(render_for(provider))
+    validate_config(prepared)
+    # What the file leaves out, Ray fills from its defaults, which would install another Ray.
+    assert "ray-wheels" not in json.dumps(prepared)
+
+
+@pytest.mark.parametrize("provider", SITES)
+def test_ray_refuses_a_misspelt_key_of_it(provider: str) -> None:
+    config = render_for(provider)
+    config["setup_comands"] = config.pop("setup_commands")
+    with pytest.raises(jsonschema.ValidationError, match="setup_comands"):
+        validate_config(prepare_config(config))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_committed_examples_are_fresh_and_taken(
+    path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(ROOT)
+    first, _, text = path.read_text().partition("\n")
+    command = shlex.split(first.removeprefix("# Written by: guildhall render "))
+    out = command.index("--out")
+    assert command[out + 1] == f"cluster/ray_up/{path.name}"
+    done = run_render(*command[:out], *command[out + 2 :])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.partition("\n")[2] == text, f"run {first.removeprefix('# Written by: ')}"
+    validate_config(prepare_config(yaml.safe_load(text)))
+
+
+def test_an_example_of_every_provider_is_committed() -> None:
+    assert [path.stem for path in EXAMPLES] == sorted(SITES)
+
+
+@pytest.mark.parametrize("provider", ["aws", "gcp", "azure"])
+def test_each_node_type_is_a_worker_type_with_its_resources_labels_and_bounds(provider: str) -> None:
+    fleet = load_fleet(FLEETS / "sixteen-gpu.yaml").model_copy(update={"nodes": NODES})
+    config = render_cluster_file(fleet, ROOT, SITES[provider])
+    validate_config(prepare_config(config))
+    types = config["available_node_types"]
+    assert list(types) == [HEAD_TYPE, "gpu", "little"]
+    assert types["gpu"]["resources"] == {"CPU": 12, "GPU": 1, "accelerator_type:H100": 1}
+    assert types["little"]["resources"] == {"CPU": 3}
+    assert [types[name]["labels"] for name in NODES] == [{"guildhall/node-type": name} for name in NODES]
+    for name in NODES:
+        validate_node_labels(types[name]["labels"])
+    bounds = {name: (one["min_workers"], one["max_workers"]) for name, one in types.items()}
+    assert bounds == {HEAD_TYPE: (0, 0), "gpu": (1, 2), "little": (0, 3)}
+    assert config["max_workers"] == 5
+    # The head and the machines with GPUs have the CUDA environment, the others that of the CPU.
+    assert any("ACCEL=cuda" in command for command in config["setup_commands"])
+    assert any("ACCEL=cpu" in command for command in types["little"]["worker_setup_commands"])
+    assert "worker_setup_commands" not in types["gpu"]
+
+
+@pytest.mark.parametrize("provider", SITES)
+def test_the_head_offers_no_cpu_and_every_node_asks_for_the_token(provider: str) -> None:
+    config = render_for(provider)
+    assert "--num-cpus=0" in config["head_start_ray_commands"][-1]
+    assert any("RAY_AUTH_MODE=token" in command for command in config["setup_commands"])
+    assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
+
+
+@pytest.mark.parametrize("cloud", ["aws", "gcp", "azure"])
+def test_the_head_gets_the_clients_that_rays_own_defaults_install(cloud: Cloud) -> None:
+    (ours,) = render_for(cloud)["head_setup_commands"]
+    defaults = " ".join(_get_default_config({"type": cloud})["head_setup_commands"])
+    wanted = [word for word in shlex.split(defaults) if "==" in word or ">=" in word]
+    assert wanted
+    assert [word for word in shlex.split(ours) if "==" in word or ">=" in word] == wanted
+
+
+@pytest.mark.parametrize("provider", SITES)
+def test_every_command_is_a_shell_command(provider: str) -> None:
+    config = render_for(provider)
+    for key in ("setup_commands", "head_setup_commands", "head_start_ray_commands", "worker_start_ray_commands"):
+        for command in config[key]:
+            subprocess.run(["bash", "-n", "-c", command], check=True, timeout=10)
+
+
+def test_the_makefile_installs_where_the_path_points() -> None:
+    (command,) = [one for one in render_for("onprem", "sixteen-gpu")["setup_commands"] if "make -C" in one]
+    arguments = shlex.split(command.replace("~/guildhall", str(ROOT)).replace("$HOME", "/home/ada"))
+    # --dry-run says what would be run; --assume-new asks for it although it may be there.
+    done = subprocess.run(
+        [*arguments, "--dry-run", "--assume-new=pyproject.toml"], capture_output=True, text=True, timeout=30, check=True
+    )
+    assert "/home/ada/.guildhall-venv/bin/pip install" in done.stdout
+    assert "-r requirements/cuda.lock" in done.stdout
+
+
+def test_the_environment_is_written_once_however_often_a_machine_is_set_up(tmp_path: Path) -> None:
+    commands = [command for command in render_for("onprem")["setup_commands"] if "make -C" not in command]
+    for command in commands * 2:
+        subprocess.run(
+            ["bash", "-c", command], env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, check=True, timeout=10
+        )
+    assert (tmp_path / ".bashrc").read_text() == ". ~/.guildhall-environment\n"
+    shown = subprocess.run(
+        ["bash", "-c", ". ~/.bashrc; echo $RAY_AUTH_MODE $GUILDHALL_DATA_DIR; echo $PATH"],
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
+    assert shown.stdout.splitlines() == [
+        f"token {tmp_path}/guildhall-data",
+        f"{tmp_path}/.guildhall-venv/bin:/usr/bin:/bin",
+    ]
+
+
+@pytest.mark.parametrize(("version", "code"), [("580.95.05", 0), ("570.172.08", 1), (None, 0)])
+def test_a_driver_too_old_for_the_wheels_ends_the_set_up(tmp_path: Path, version: str | None, code: int) -> None:
+    (command,) = [one for one in render_for("aws")["setup_commands"] if "nvidia-smi" in one]
+    if version is not None:
+        (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho {version}\necho {version}\n")
+        (tmp_path / "nvidia-smi").chmod(0o755)
+    done = subprocess.run(["bash", "-c", command], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=False, timeout=10)
+    assert done.returncode == code
+
+
+@pytest.mark.parametrize(
+    ("site", "said"),
+    [
+        (Site("aws"), "name one with --location, for example eu-west-1"),
+        (Site("aws", "eu-west-1"), "with --ami, as this prints it: aws ssm get-parameter --region eu-west-1"),
+        (Site("gcp", "europe-west4-b"), "name yours with --project"),
+        (Site("onprem", hosts=("192.0.2.10",)), "1 hosts are named, 3 are needed: .* and 2 for 2 gpu"),
+        (Site("onprem", hosts=("192.0.2.10",) * 3), "1 hosts are named"),
+        (Site("gcp", "europe-west4-b", ami="ami-0"), "--ami means nothing to provider gcp; leave it out"),
+        (Site("aws", "eu-west-1", hosts=("192.0.2.10",)), "--host means nothing to provider aws"),
+    ],
+)
+def test_what_a_site_lacks_is_said(site: Site, said: str) -> None:
+    with pytest.raises(BadRequest, match=said):
+        render_cluster_file(load_fleet(FLEETS / "sixteen-gpu.yaml"), ROOT, site)
+
+
+def test_an_index_on_one_disk_is_refused_where_machines_share_none() -> None:
+    with pytest.raises(ConfigurationError, match=r"domains\.finance\.index\.location to a URL"):
+        render_for("gcp", "pocket")
+    hosts = SITES["onprem"].hosts[:2]
+    site = Site("onprem", hosts=hosts)
+    assert render_cluster_file(load_fleet(FLEETS / "pocket.yaml"), ROOT, site)["provider"]["worker_ips"] == [hosts[1]]
+
+
+def test_a_folder_that_is_not_copied_to_the_machines_is_refused() -> None:
+    fleet: Fleet = make_fleet()
+    with pytest.raises(ConfigurationError, match=r"engines\.own\.model is .* not in"):
+        render_cluster_file(fleet, PROJECT / "elsewhere", SITES["onprem"])
