@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from importlib.util import find_spec
 from multiprocessing import get_context
 from typing import Any
 
@@ -205,10 +206,11 @@ def list_start(built: PlacementProgram, greedy: Selection) -> dict[int, int]:
     return {column: int(id(candidate) in chosen) for column, candidate in built.choices.items()}
 
 
+# The last two only where they are installed: pip install highspy ortools.
 SOLVERS: dict[str, Solve] = {
     "HiGHS by scipy": solve_with_scipy,
-    "HiGHS by highspy, greedy start": solve_with_highspy,
-    "CP-SAT, greedy hint": solve_with_cp_sat,
+    **({"HiGHS by highspy, greedy start": solve_with_highspy} if find_spec("highspy") else {}),
+    **({"CP-SAT, greedy hint": solve_with_cp_sat} if find_spec("ortools") else {}),
 }
 
 

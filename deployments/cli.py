@@ -15,8 +15,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from deployments.cli_adapt import adapt_app
 from deployments.cli_index import index_app
 from deployments.cli_output import BAD_INPUT, Json, open_stderr, open_stdout, reported_errors, write_json
+from deployments.cli_plan import plan
+from deployments.cli_render import render_app
 from deployments.cli_router import router_app
 from deployments.client import Answered, GatewayClient, Planned, Text, connect_gateway
 from deployments.environment import Environment, read_environment
@@ -31,8 +34,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(adapt_app, name="adapt")
 app.add_typer(index_app, name="index")
 app.add_typer(router_app, name="router")
+app.add_typer(render_app, name="render")
+app.command()(plan)
 
 FleetFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="The fleet file, for example cluster/fleets/pocket.yaml.")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.placement import Change, Placement, apply_change, describe_placement, plan_placement
+from cluster.placement import Change, FirstFit, Placement, apply_change, describe_placement, plan_placement
 from experts.fleet import Fleet
 
 
@@ -47,6 +47,7 @@ def test_a_reason_says_at_which_turn_and_past_how_many_nodes() -> None:
     engines = {"a": {"cpus": 3}, "b": {"cpus": 2}}
     placement = plan_placement(build_fleet(engines, {"laptop": {**LAPTOP, "count": 2}}))
     reason = placement.assignments[1].reason
+    assert isinstance(reason, FirstFit)
     assert (reason.turn, reason.nodes_passed) == (2, 1)
     assert reason.size == pytest.approx(2 / 4 + 0.5 / 8)
 

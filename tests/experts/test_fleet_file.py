@@ -301,6 +301,12 @@ BROKEN = [
         "api_key",
         ["looks like a secret", "hold none", "environment variable"],
     ),
+    (
+        "little: {cpus: 4, memory_gib: 16}",
+        "little: {cpus: 4, memory_gib: 16, count: 2, min_count: 3}",
+        "nodes.little.min_count",
+        ["found 3", "count is 2", "lower min_count to 2 at most or raise count to 3"],
+    ),
 ]
 
 
