@@ -75,7 +75,7 @@ def test_probes_learn_nothing_from_a_batch_without_passages() -> None:
     batch = collate([encode_exercise(exercise, TOKENIZER)]).move(torch.device("cpu"))
     hidden = torch.zeros(*batch.ids.shape, 8)
     starts = torch.nn.functional.pad(batch.learn[:, 1:], (0, 1)) & ~batch.learn
-    assert float(Probes(8)(hidden, hidden, batch.passage, starts)) == 0.0
+    assert Probes(8)(hidden, hidden, batch.passage, starts).item() == 0.0
 
 
 def test_held_out_scores_count_whole_answers_by_task() -> None:
