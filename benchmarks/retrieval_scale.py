@@ -329,12 +329,18 @@ def main() -> None:
     for size in sizes:
         with tempfile.TemporaryDirectory() as folder:
             figures[str(size)] = {"load_average": os.getloadavg(), **measure_size(size, Path(folder))}
+        save(figures, kinds)
     spawn = multiprocessing.get_context("spawn")
     for size in KINDS:
         if next(step for step in SIZES if step >= size) in sizes:
             with tempfile.TemporaryDirectory() as folder, spawn.Pool(1) as pool:
                 kinds[str(size)] = pool.apply(compare_kinds, (size, Path(folder)))
                 console.print(f"{size} vectors: {kinds[str(size)]}")
+            save(figures, kinds)
+
+
+def save(figures: Figures, kinds: Figures) -> None:
+    """Write what there is so far: a million takes long enough to be interrupted."""
     path = save_result(
         "retrieval_scale",
         {

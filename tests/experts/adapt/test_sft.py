@@ -210,7 +210,7 @@ def test_a_base_without_a_chat_template_is_refused_with_the_way_out(tmp_path: Pa
 
 def test_the_plain_template_of_the_page_trains_what_it_serves(tmp_path: Path) -> None:
     page = (ROOT / "docs/adapting.md").read_text()
-    template = page[page.index("```text\n") + len("```text\n") : page.rindex("```")]
+    template = page.split("```text\n")[1].split("```")[0]
     tokenizer = load_tokenizer(str(save_tiny_base(tmp_path, chat_template=template)))
     (example,) = read_examples(write_rows(tmp_path / "rows.jsonl", make_rows(1))).examples
     (row,) = encode_examples([example], tokenizer)
