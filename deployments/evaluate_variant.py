@@ -150,17 +150,17 @@ def _check_artifact(config: EvaluateConfig) -> str | None:
 
 @contextmanager
 def _set_environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Environment variables while the block runs: vLLM reads them as it is imported and hands them to its processes."""
-    before = {name: os.environ.get(name) for name in variables}
+    """Environment variables while the block runs: vLLM reads them as it is imported and hands them to its processes.
+
+    It adds some of its own (LD_PRELOAD with torch's OpenMP), which no later process should get.
+    """
+    before = dict(os.environ)
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager

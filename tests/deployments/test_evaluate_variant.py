@@ -1,6 +1,7 @@
 """An evaluation: what it refuses before an engine starts, and one of a quantized pocket expert on the real engine."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,9 @@ def test_an_int4_pocket_expert_is_served_and_measured(tmp_path: Path) -> None:
         {"context": context, "instruction": f"What was the revenue of Halvern Optics in Q2 {year}?", "response": said}
         for year, said in ((2022, "671.1 million euros [1]"), (2019, "The passages do not say."))
     ]
+    environment = dict(os.environ)
     report = run_evaluate(_write(tmp_path, rows, {"model": str(made.artifact)}), Progress())
+    assert dict(os.environ) == environment
     answers = [json.loads(line) for line in (report.folder / "answers.jsonl").read_text().splitlines()]
     assert [answer["right"] for answer in answers] == [True, True], answers
     assert report.tasks["fees"].right.hits == 2
