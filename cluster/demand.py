@@ -57,7 +57,8 @@ def load_demand(path: Path, fleet: Fleet) -> Demand:
 def check_demand(demand: Demand, fleet: Fleet, source: str) -> Demand:
     """The demand as it is; raises ConfigurationError where it does not go with the fleet."""
     mistakes = [
-        f"domain '{name}' has no rate; add domains.{name}, with requests_per_s: 0 if it is only kept ready"
+        f"domain '{name}' has no rate; add domains.{name} with requests_per_s (0 if it is only kept ready), "
+        "prompt_tokens and output_tokens"
         for name in fleet.domains
         if name not in demand.domains
     ]
