@@ -30,12 +30,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.result import Summary, save_result, summarize
+from experts.adapt.score import estimate_share
 from experts.pocket.editions import EDITIONS
 from experts.pocket.evaluate import (
     Case,
     answer_cases,
     draw_cases,
-    estimate_interval,
     load_corpus_cases,
     write_prompt,
 )
@@ -167,7 +167,8 @@ def share_of(hits: Sequence[bool]) -> Share:
     """The share of right answers with Wilson's interval; of no questions it is 0 with the widest interval."""
     if not hits:
         return Share(0, 0.0, (0.0, 1.0), ())
-    return Share(len(hits), round(sum(hits) / len(hits), 4), estimate_interval(sum(hits), len(hits)), tuple(hits))
+    right = estimate_share(hits)
+    return Share(right.n, round(right.hits / right.n, 4), (round(right.low, 4), round(right.high, 4)), tuple(hits))
 
 
 def compare_paired(ours: Sequence[bool], theirs: Sequence[bool]) -> tuple[float, tuple[float, float]]:

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+# What vLLM gets of a replica's share of a GPU, its own default for a whole one; the rest is for the CUDA context, CUDA
+# graphs and activations beyond its profile.
+GPU_MEMORY_SHARE = 0.92
+
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:

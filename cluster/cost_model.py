@@ -10,14 +10,12 @@ from math import inf
 
 import numpy as np
 
-from cluster.accelerators import CPU_CORE, Accelerator
+from cluster.accelerators import CPU_CORE, GPU_MEMORY_SHARE, Accelerator
 from cluster.model_shape import ModelShape
 from cluster.profile import Floats, MeasuredSteps
 from experts.fleet import Engine
 
 GIB = 2**30
-# What vLLM gets of a replica's share of a GPU; the rest is for the CUDA context and what vLLM does not profile.
-GPU_MEMORY_SHARE = 0.92
 # One process's CUDA context with NCCL and cuBLAS, which vLLM's profile of its own memory does not hold.
 CUDA_CONTEXT_GIB = 0.5
 # CUDA graphs and buffers that do not grow with the model's width.

@@ -7,7 +7,7 @@ from typing import Literal
 from cluster.candidates import Task, list_task
 from cluster.demand import Demand
 from cluster.greedy_selection import choose_greedily, scale_greedily
-from cluster.integer_program import round_bound, solve_program
+from cluster.integer_program import Solution, round_bound, solve_program
 from cluster.packing import GPU_COST, MACHINE_COST, START_COST, Packing, Selection, pack_selection
 from cluster.placement import Assignment, Placement
 from cluster.placement_program import build_program
@@ -111,12 +111,8 @@ def plan_fewest_gpus(task: Task, time_limit_s: float = 30.0, gap: float = 0.0) -
     greedy = choose_greedily(task, task.rates)
     if greedy is not None:
         answers.append(_Answer(greedy, pack_selection(task, greedy), "greedy"))
-    built = build_program(task, "fewest-gpus")
-    solution = solve_program(built.program, time_limit_s, gap)
-    if solution.values is not None:
-        selection = built.read_selection(solution.values)
-        packing = pack_selection(task, selection, built.read_patterns(solution.values))
-        answers.append(_Answer(selection, packing, "integer program"))
+    solution, solved = _solve(task, "fewest-gpus", time_limit_s, gap)
+    answers += solved
     answers = [answer for answer in answers if not answer.packing.left]
     if not answers:
         return None
@@ -136,12 +132,8 @@ def plan_most_throughput(task: Task, time_limit_s: float = 30.0, gap: float = 0.
     scaled = scale_greedily(task)
     if scaled is not None:
         answers.append(_Answer(*scaled, "greedy"))
-    built = build_program(task, "most-throughput")
-    solution = solve_program(built.program, time_limit_s, gap)
-    if solution.values is not None:
-        selection = built.read_selection(solution.values)
-        packing = pack_selection(task, selection, built.read_patterns(solution.values))
-        answers.append(_Answer(selection, packing, "integer program"))
+    solution, solved = _solve(task, "most-throughput", time_limit_s, gap)
+    answers += solved
     whole = [answer for answer in answers if not answer.packing.left]
     if not whole:
         return None
@@ -150,6 +142,17 @@ def plan_most_throughput(task: Task, time_limit_s: float = 30.0, gap: float = 0.
     bound = max(served, min(-solution.bound, sum(task.rates.values())))
     proof = Proof("most-throughput", best.method, served, bound, _round_gap((bound - served) / bound if bound else 0.0))
     return _describe(task, best, proof)
+
+
+def _solve(task: Task, goal: Goal, time_limit_s: float, gap: float) -> tuple[Solution, list[_Answer]]:
+    """The integer program's solution, and what it makes of the task where it found one."""
+    built = build_program(task, goal)
+    solution = solve_program(built.program, time_limit_s, gap)
+    if solution.values is None:
+        return solution, []
+    selection = built.read_selection(solution.values)
+    packing = pack_selection(task, selection, built.read_patterns(solution.values))
+    return solution, [_Answer(selection, packing, "integer program")]
 
 
 def _round_gap(gap: float) -> float:

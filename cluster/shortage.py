@@ -6,9 +6,10 @@ from math import ceil, inf
 
 import numpy as np
 
+from cluster.accelerators import GPU_MEMORY_SHARE
 from cluster.candidates import Bin, Task, find_gpu_memory, find_link, find_slo, find_steps, list_bins
 from cluster.capacity import compute_least_slo
-from cluster.cost_model import GPU_MEMORY_SHARE, Build, compute_budget, compute_memory
+from cluster.cost_model import Build, compute_budget, compute_memory
 from cluster.demand import Demand
 from cluster.greedy_selection import choose_greedily
 from cluster.integer_program import solve_program

@@ -3,10 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.accelerators import GPU_MEMORY_SHARE
 from experts.fleet import Engine
-
-# vLLM's own default leaves 8 % of a GPU to CUDA graphs and activations beyond its profile; a share keeps that ratio.
-GPU_MEMORY_SHARE = 0.92
 
 
 @dataclass(frozen=True, slots=True)

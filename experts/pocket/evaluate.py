@@ -10,7 +10,6 @@ exactly the refusal.
 
 import argparse
 import json
-import math
 import platform
 import random
 import re
@@ -27,6 +26,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import PreTrainedTokenizerFast
 
+from experts.adapt.score import estimate_share
 from experts.pocket.corpus import choose_neighbours, load_passages, load_questions
 from experts.pocket.editions import EDITIONS, DrawExercise
 from experts.pocket.exercise import Asked, Wanted
@@ -131,28 +131,20 @@ def answer_cases(model: torch.nn.Module, cases: Sequence[Case], tokenizer: PreTr
 def score(cases: Sequence[Case], answers: Sequence[str]) -> Score:
     """Right answers with and without the citation, on refusals alone and by task."""
     verdicts = [judge_reply(case.asked, answer) for case, answer in zip(cases, answers, strict=True)]
-    n, exact = len(cases), sum(verdict.right for verdict in verdicts)
+    share = estimate_share([verdict.right for verdict in verdicts])
     refused = [verdict.right for case, verdict in zip(cases, verdicts, strict=True) if case.asked.refused]
     tasks: dict[str, list[bool]] = {}
     for case, verdict in zip(cases, verdicts, strict=True):
         tasks.setdefault(case.asked.task, []).append(verdict.right)
     return Score(
-        n=n,
-        exact_match_with_citation=round(exact / n, 4),
-        wilson_95=estimate_interval(exact, n),
-        exact_match_without_citation=round(sum(verdict.answered for verdict in verdicts) / n, 4),
+        n=share.n,
+        exact_match_with_citation=round(share.hits / share.n, 4),
+        wilson_95=(round(share.low, 4), round(share.high, 4)),
+        exact_match_without_citation=round(sum(verdict.answered for verdict in verdicts) / share.n, 4),
         refusals=len(refused),
         refusal_accuracy=round(sum(refused) / max(1, len(refused)), 4),
         tasks={task: round(sum(right) / len(right), 4) for task, right in sorted(tasks.items())},
     )
-
-
-def estimate_interval(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval of a share (Wilson 1927)."""
-    share = hits / n
-    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return round(middle - reach, 4), round(middle + reach, 4)
 
 
 def describe_machine() -> dict[str, object]:

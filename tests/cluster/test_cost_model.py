@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from cluster.accelerators import ACCELERATORS
 from cluster.capacity import LIMITS, compute_capacity, compute_least_slo
-from cluster.cost_model import CUDA_CONTEXT_GIB, GPU_MEMORY_SHARE, Build, Roofline, compute_budget, compute_memory
+from cluster.cost_model import CUDA_CONTEXT_GIB, Build, Roofline, compute_budget, compute_memory
 from cluster.demand import Traffic
 from cluster.model_shape import ModelShape, find_shape, read_shape
-from deployments import engine_arguments
+from deployments.engine_arguments import plan_engine_arguments
 from experts.errors import ConfigurationError
 from experts.fleet import Engine, Slo
 
@@ -91,12 +91,15 @@ def test_adapter_slots_take_memory_from_the_kv_cache() -> None:
 
 
 def test_the_budget_of_a_share_is_what_up_gives_vllm_and_leaves_room_for_its_cuda_context() -> None:
-    assert GPU_MEMORY_SHARE == engine_arguments.GPU_MEMORY_SHARE
     shares = np.arange(1, 21) / 20
     budget = compute_budget(shares, 79)
     given = budget > 0
     assert (shares[given] * 79 - budget[given] >= CUDA_CONTEXT_GIB).all()
     assert budget[-1] == pytest.approx(0.92 * 79)
+    for share, gib in zip(shares[given], budget[given], strict=True):
+        engine = Engine.model_validate({"model": "m", "device": "gpu", "gpus": float(share)})
+        utilization = plan_engine_arguments(engine).engine_kwargs["gpu_memory_utilization"]
+        assert gib / 79 == pytest.approx(utilization, abs=1e-4)
     assert not given[0]
 
 

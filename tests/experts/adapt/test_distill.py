@@ -3,7 +3,6 @@
 import json
 import math
 import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,39 +21,23 @@ from experts.errors import ConfigurationError
 from experts.pocket.export import WEIGHTS
 from experts.pocket.tasks import draw_exercise
 from experts.prompt import fingerprint_template
+from tests.experts.adapt.kept_progress import KeptProgress, one_thread  # noqa: F401 - a fixture of this module
 from tests.experts.adapt.tiny_base import make_rows, save_tiny_base, write_rows
 
 CPU = Device("cpu", "CPU", bf16=False)
 SMALL = {"tokens": 4000, "batch_size": 8, "learning_rate": 0.005, "gap_every_steps": 4, "checkpoint_every_s": 0}
 
 
-class Progress:
-    """Progress that keeps what it is told, and is interrupted at a step."""
+class Progress(KeptProgress):
+    """Progress that keeps what ended, and is interrupted at a step."""
 
     def __init__(self, interrupted_at: int | None = None) -> None:
-        self.lines: list[str] = []
+        super().__init__()
         self._stop = None if interrupted_at is None else f"step {interrupted_at} of"
-
-    def start(self, name: str, detail: str = "") -> None: ...
 
     def update(self, name: str, detail: str) -> None:
         if self._stop is not None and detail.startswith(self._stop):
             raise KeyboardInterrupt
-
-    def finish(self, name: str, detail: str = "") -> None:
-        self.lines.append(f"{name}: {detail}")
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Matrices this small take longer on two threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,10 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 
 from experts.adapt.artifact import load_model
@@ -22,37 +20,11 @@ from experts.adapt.sft import SftReport, run_sft
 from experts.errors import ConfigurationError
 from experts.prompt import fingerprint_template
 from tests.conftest import ROOT
+from tests.experts.adapt.kept_progress import KeptProgress, one_thread  # noqa: F401 - a fixture of this module
 from tests.experts.adapt.tiny_base import make_rows, save_tiny_base, write_rows
 
 # Few rows and steps: each run has a trial of two short trainings before it.
 SMALL = {"epochs": 4, "batch_size": 8, "learning_rate": 0.01, "method": "full", "checkpoint_every_s": 0}
-
-
-class Said:
-    """Progress that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def start(self, name: str, detail: str = "") -> None: ...
-
-    def update(self, name: str, detail: str) -> None:
-        self.lines.append(f"{name}: {detail}")
-
-    def finish(self, name: str, detail: str = "") -> None:
-        self.lines.append(f"{name}: {detail}")
-
-    def say(self, text: str) -> None:
-        self.lines.append(text)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Matrices this small take longer on two threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +40,7 @@ def configure(folder: Path, base: Path, rows: list[dict[str, Any]], **settings: 
 
 
 def run(config: Path, restart: bool = False) -> tuple[SftReport, list[str]]:
-    said = Said()
+    said = KeptProgress()
     return run_sft(config, said, restart), said.lines
 
 
