@@ -5,7 +5,8 @@ judged by running it; an explanation and a corrected line are in a fixed languag
 """
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from experts.pocket.alternatives import split_alternatives
 from experts.pocket.domains.coding import NOUNS, VERBS, draw_scene, draw_stem
@@ -16,6 +17,8 @@ from experts.pocket.names import draw_name, draw_until_split
 from experts.pocket.records import Record
 from experts.pocket.templates import read_templates
 from experts.prompt import REFUSAL
+
+_Subject = TypeVar("_Subject")
 
 NO_BUG = "Every line is right."
 # A function without a bug is asked about once in five times: fewer, and "is there a bug?" would always be yes.
@@ -80,66 +83,76 @@ def draw_writing(rng: random.Random, wanted: Wanted) -> Exercise:
 
 def draw_documented(rng: random.Random, wanted: Wanted) -> Exercise:
     """Functions from their documentation; refused where it does not say what a function returns."""
-    count = rng.choice(wanted.passages)
-    functions = [_draw(rng, wanted.held_out) for _ in range(count + 1)]
-    bare = rng.randrange(count) if count > 1 and rng.random() < 0.5 else None
-    shown = [
-        _document(function, rng, _BARE_DOCS if number == bare else _DOCS)
-        for number, function in enumerate(functions[:count])
-    ]
-    asked = []
-    for number in _choose_targets(count, bare, rng, wanted):
-        function = functions[count if number is None else number]
+
+    def ask(function: Function, number: int | None) -> Asked:
         question = WRITE_FROM_DOCS.draw(rng, wanted.held_out, f=function.name)
-        if number in (None, bare):
-            asked.append(Asked(question, REFUSAL, task="write from docs"))
-        else:
-            asked.append(_ask_for_code(question, function, rng, wanted.held_out, "write from docs", (number + 1,)))
-    return Exercise("coding", shown, asked)
+        if number is None:
+            return Asked(question, REFUSAL, task="write from docs")
+        return _ask_for_code(question, function, rng, wanted.held_out, "write from docs", (number,))
+
+    return _draw_over_passages(
+        lambda: _draw(rng, wanted.held_out),
+        lambda function, bare: _document(function, rng, _BARE_DOCS if bare else _DOCS),
+        ask,
+        rng,
+        wanted,
+    )
 
 
 def draw_explaining(rng: random.Random, wanted: Wanted) -> Exercise:
     """What the code of a passage returns, in the fixed language; refused where the code is not shown."""
-    count = rng.choice(wanted.passages)
-    functions = [_draw(rng, wanted.held_out) for _ in range(count + 1)]
-    bare = rng.randrange(count) if count > 1 and rng.random() < 0.5 else None
-    shown = [
-        _document(function, rng, _BARE_DOCS)
-        if number == bare
-        else Record(f"{draw_stem(rng)}.py - {function.name}", function.write(), ())
-        for number, function in enumerate(functions[:count])
-    ]
-    asked = []
-    for number in _choose_targets(count, bare, rng, wanted):
-        function = functions[count if number is None else number]
+
+    def show(function: Function, bare: bool) -> Record:
+        if bare:
+            return _document(function, rng, _BARE_DOCS)
+        return Record(f"{draw_stem(rng)}.py - {function.name}", function.write(), ())
+
+    def ask(function: Function, number: int | None) -> Asked:
         question = EXPLAIN.draw(rng, wanted.held_out, f=function.name)
-        if number in (None, bare):
-            asked.append(Asked(question, REFUSAL, task="explain function"))
-        else:
-            answer = f"It returns {function.describe()}."
-            asked.append(Asked(question, answer, (number + 1,), "explain function"))
-    return Exercise("coding", shown, asked)
+        if number is None:
+            return Asked(question, REFUSAL, task="explain function")
+        return Asked(question, f"It returns {function.describe()}.", (number,), "explain function")
+
+    return _draw_over_passages(lambda: _draw(rng, wanted.held_out), show, ask, rng, wanted)
 
 
 def draw_bugs(rng: random.Random, wanted: Wanted) -> Exercise:
     """The line of a passage's code that does not do what the docstring says; refused where the code is not shown."""
+
+    def show(pair: tuple[Function, Function], bare: bool) -> Record:
+        right, faulty = pair
+        if bare:
+            return _document(right, rng, _DOCS)
+        return Record(f"{draw_stem(rng)}.py - {right.name}", "\n".join(_write_with_docstring(right, faulty, rng)), ())
+
+    def ask(pair: tuple[Function, Function], number: int | None) -> Asked:
+        question = FIND_BUG.draw(rng, wanted.held_out, f=pair[0].name)
+        if number is None:
+            return Asked(question, REFUSAL, task="find bug")
+        return Asked(question, name_bug(*pair), (number,), "find bug")
+
+    return _draw_over_passages(lambda: _draw_broken(rng, wanted.held_out), show, ask, rng, wanted)
+
+
+def _draw_over_passages(
+    draw: Callable[[], _Subject],
+    show: Callable[[_Subject, bool], Record],
+    ask: Callable[[_Subject, int | None], Asked],
+    rng: random.Random,
+    wanted: Wanted,
+) -> Exercise:
+    """Passages about one subject each, at most one of which is `bare`: it leaves out what is asked for.
+
+    `ask` gets the number of the passage that answers, from 1, or None where none does.
+    """
     count = rng.choice(wanted.passages)
-    pairs = [_draw_broken(rng, wanted.held_out) for _ in range(count + 1)]
+    subjects = [draw() for _ in range(count + 1)]
     bare = rng.randrange(count) if count > 1 and rng.random() < 0.5 else None
-    shown = [
-        _document(right, rng, _DOCS)
-        if number == bare
-        else Record(f"{draw_stem(rng)}.py - {right.name}", "\n".join(_write_with_docstring(right, faulty, rng)), ())
-        for number, (right, faulty) in enumerate(pairs[:count])
+    shown = [show(subject, number == bare) for number, subject in enumerate(subjects[:count])]
+    asked = [
+        ask(subjects[count if number is None else number], None if number in (None, bare) else number + 1)
+        for number in _choose_targets(count, bare, rng, wanted)
     ]
-    asked = []
-    for number in _choose_targets(count, bare, rng, wanted):
-        right, faulty = pairs[count if number is None else number]
-        question = FIND_BUG.draw(rng, wanted.held_out, f=right.name)
-        if number in (None, bare):
-            asked.append(Asked(question, REFUSAL, task="find bug"))
-        else:
-            asked.append(Asked(question, name_bug(right, faulty), (number + 1,), "find bug"))
     return Exercise("coding", shown, asked)
 
 
