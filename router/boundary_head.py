@@ -96,7 +96,7 @@ def read_surface(text: str, offsets: npt.NDArray[np.int32], joints: Sequence[tup
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     kinds = _KINDS[np.minimum(codes, len(_KINDS) - 1)]
     starts = np.minimum(offsets[:, 0], len(text) - 1)
-    spaces = np.isin(codes, (9, 32, 160))
+    spaces = (codes == 9) | (codes == 32) | (codes == 160)
     # The last character before each position that is no space; a position before the text has kind 0.
     last = np.maximum.accumulate(np.where(spaces, -1, np.arange(len(codes))))
     before = np.where(starts > 0, last[np.maximum(starts - 1, 0)], -1)

@@ -18,12 +18,13 @@ from router.split import Part, find_joints, is_about_text, tidy_part
 
 MAX_GAP_CHARS = 60
 """What stands between two parts and belongs to neither ('and while you are at it'); longer, it stays with the next."""
-AGREED = 0.3
+AGREED = 0.25
 ITEMS_AGREE = 0.4
 """Where the rules see a joint too, and where a list's items are judged together, the head need not be as sure."""
 STATEMENT = 0.97
 """How sure it must be where a part begins as a statement: 'I run a bakery, and I sell bread. What is the VAT?'"""
 SHORT_CHARS = 120
+_CLAUSE_ENDS = ",;:.!?\n"
 _LEANING = word_set("it its they their them this that these those he she his her such why answer one ones both")
 MAX_LIST_CHARS = 4_000
 _ITEM = re.compile(r"(?:^|\n)[ \t]*((?:[-*•–>+]|[\[(]?(?:Q ?)?(?:\d{1,2}|[a-hA-H]|i{1,3}|iv)[.):\]]))[ \t]+")
@@ -92,7 +93,8 @@ def _after_question_mark(text: str, left: int, right: int) -> bool:
 def _agree_on_joints(text: str, found: Boundaries, first_start: int, joints: Sequence[tuple[int, int]]) -> Boundaries:
     """The tags with a beginning wherever the rules see one too and the head does not think it unlikely.
 
-    What the rules leave out in front of the first part is outside.
+    What the rules leave out in front of the first part is outside. Where both see a second part, there is a first one,
+    though a greeting may have kept the head from seeing it begin: 'Hi, quick one: what ..., and who ...'.
     """
     probabilities = found.probabilities.copy()
     begins = int(np.searchsorted(found.offsets[:, 0], first_start))
@@ -106,8 +108,18 @@ def _agree_on_joints(text: str, found: Boundaries, first_start: int, joints: Seq
             continue
         mark = len(joints) == 1 and _after_question_mark(text, left, right)
         if window.max() > AGREED or mark:
-            probabilities[last if mark and window.max() <= AGREED else first + int(window.argmax()), BEGINS] = CERTAIN
+            at = last if mark and window.max() <= AGREED else first + int(window.argmax())
+            probabilities[at, BEGINS] = CERTAIN
+            if not (probabilities[:at, BEGINS] > AGREED).any():
+                probabilities[_begin_clause(text, probabilities[:at, OUTSIDE] > 0.5, found.offsets), BEGINS] = CERTAIN
     return replace(found, probabilities=probabilities)
+
+
+def _begin_clause(text: str, outside: npt.NDArray[np.bool_], offsets: npt.NDArray[np.int32]) -> int:
+    """The token after the last mark before the first that is not outside."""
+    first = int(np.argmin(outside))
+    mark = max(text.rfind(mark, 0, int(offsets[first, 0])) for mark in _CLAUSE_ENDS)
+    return int(np.searchsorted(offsets[:, 0], mark + 1))
 
 
 def _agree_on_items(text: str, found: Boundaries) -> Boundaries:

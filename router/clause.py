@@ -59,26 +59,50 @@ FUNCTION_WORDS = (
     | word_set("me us him them be been being not as well if because than that's it's i'm i'd let same such")
 )
 
+_REAL_WORDS = word_set("hat hen here were hose hwy whee")
+
+
+def _misspell(word: str) -> frozenset[str]:
+    """What a slip makes of a word: two letters swapped, one doubled or, of four and more, one left out."""
+    places = range(len(word))
+    swapped = {word[:at] + word[at + 1] + word[at] + word[at + 2 :] for at in places[:-1]}
+    doubled = {word[: at + 1] + word[at:] for at in places}
+    shortened = {word[:at] + word[at + 1 :] for at in places if len(word) > 3}
+    return frozenset(swapped | doubled | shortened)
+
+
+_MISSPELT = {
+    slip: word
+    for word in ("who", "how", "why", "what", "when", "where", "whose", "which")
+    for slip in _misspell(word) - QUESTION_WORDS - _REAL_WORDS
+}
+"""Question words alone, because they are where a question is split: 'Wich team meets today, how do I ...'."""
+
 WORD = re.compile(r"\w+(?:[.'’\-]\w+)*")
 _DELIMITER = re.compile(r"[`\"“«()\[\]{}]")
 _LOOK_AHEAD = 12
-_ASIDES = tuple(
-    tuple(said.split())
-    for said in (
-        "as well as",
-        "while you are at it",
-        "while you're at it",
-        "while we are at it",
-        "by the way",
-        "on the one hand",
-        "on the other hand",
-        "in addition",
-        "apart from that",
-        "besides that",
-        "after that",
-    )
-)
-"""What people say between two questions; like an opener it belongs to neither."""
+_ASIDES: dict[str, list[tuple[str, ...]]] = {}
+for _said in (
+    "as well as",
+    "while you are at it",
+    "while you're at it",
+    "while we are at it",
+    "by the way",
+    "hi there",
+    "hello there",
+    "hey there",
+    "good morning",
+    "good afternoon",
+    "good evening",
+    "on the one hand",
+    "on the other hand",
+    "in addition",
+    "apart from that",
+    "besides that",
+    "after that",
+):
+    _ASIDES.setdefault(_said.split()[0], []).append(tuple(_said.split()))
+"""What people say before and between questions, by its first word; like an opener it belongs to none."""
 _KNOWING = (
     ("i", "want", "to", "know"),
     ("i", "would", "like", "to", "know"),
@@ -94,7 +118,10 @@ _KNOWING = (
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word at [start, end) of its text; `lower` is empty where the word is quoted, in code or in parentheses."""
+    """A word at [start, end) of its text.
+
+    `lower` is empty where the word is quoted, in code or in parentheses; a misspelt question word is right there.
+    """
 
     text: str
     start: int
@@ -169,15 +196,11 @@ def _closer_at(text: str, position: int) -> str | None:
 def read_words(text: str) -> tuple[Word, ...]:
     """The words of a text in order."""
     quoted = find_quoted(text)
-    return tuple(
-        Word(
-            found.group(),
-            found.start(),
-            found.end(),
-            "" if quoted[found.start()] else found.group().lower().replace("’", "'"),
-        )
-        for found in WORD.finditer(text)
-    )
+    words: list[Word] = []
+    for found in WORD.finditer(text):
+        lower = "" if quoted[found.start()] else found.group().lower().replace("’", "'")
+        words.append(Word(found.group(), found.start(), found.end(), _MISSPELT.get(lower, lower)))
+    return tuple(words)
 
 
 def read_asking(words: Sequence[Word], first: int, end: int) -> Asking | None:
@@ -213,8 +236,9 @@ def skip_openers(words: Sequence[Word], first: int, end: int, openers: frozenset
     """The index after the openers and asides that a clause begins with."""
     at = first
     while at < end and at - first < _LOOK_AHEAD:
+        asides = _ASIDES.get(words[at].lower, ())
         aside = next(
-            (said for said in _ASIDES if tuple(w.lower for w in words[at : min(end, at + len(said))]) == said), ()
+            (said for said in asides if tuple(w.lower for w in words[at : min(end, at + len(said))]) == said), ()
         )
         if not aside and words[at].lower not in openers:
             break

@@ -166,9 +166,12 @@ def _preposition_before(text: str, start: int) -> str | None:
 
 
 def _is_identifier(text: str, word: Word) -> bool:
+    if text.startswith("()", word.end):
+        return True
+    if word.text.islower() and "_" not in word.text:
+        return False
     inner = word.text.strip("_")
-    camel = any(a.islower() and b.isupper() for a, b in pairwise(inner))
-    return "_" in inner or camel or text.startswith("()", word.end)
+    return "_" in inner or any(a.islower() and b.isupper() for a, b in pairwise(inner))
 
 
 def _may_name(text: str, words: Sequence[Word], at: int) -> bool:

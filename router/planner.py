@@ -113,6 +113,9 @@ def plan_query(
 
     A question that cannot split, that tier 1 is sure of and that nothing is searched for is never encoded. Any other
     goes through the encoder once, and its parts, where it has several, once more; these vectors classify and search.
+    What the first pass made of a part's tokens would name domains as well (exact set 55.5 % against 54.8 of composed
+    questions) and spare half of the time, but finds less: nDCG@10 of SciFact's claims beside another question falls
+    from 0.647 to between 0.548 and 0.644.
     """
     watch = _Stopwatch(clock)
     resolved = resolve_question(question)

@@ -10,6 +10,21 @@ SPLITS = [
             "which function of the pipeline loads the raw events?",
         ],
     ),
+    (
+        "Waht was the revenue of Norvane Systems in Q2 2025, and wich function of the pipeline loads the raw events?",
+        [
+            "Waht was the revenue of Norvane Systems in Q2 2025?",
+            "wich function of the pipeline loads the raw events?",
+        ],
+    ),
+    (
+        "Wich team meets on Tuesday, how do I get the volume of a sphere, and hwo is the head of the museum?",
+        ["Wich team meets on Tuesday?", "how do I get the volume of a sphere?", "hwo is the head of the museum?"],
+    ),
+    (
+        "Hi there, what was the revenue of Norvane Systems in Q2 2025, and who leads Orbit?",
+        ["what was the revenue of Norvane Systems in Q2 2025?", "who leads Orbit?"],
+    ),
     ("Who leads the Orbit team? When does it meet?", ["Who leads the Orbit team?", "When does it meet?"]),
     ("What is the VAT on bread; which form do I file?", ["What is the VAT on bread?", "which form do I file?"]),
     (

@@ -51,3 +51,26 @@ def test_a_question_without_a_second_asking_clause_stays_whole(
 def test_a_connective_that_no_rule_knows_does_not_hide_a_part(encoder: QuestionEncoder, head: BoundaryHead) -> None:
     parts = split("how do i pay my visa bill, besides that can you book a table at six", encoder, head)
     assert [part.rstrip("?.") for part in parts] == ["how do i pay my visa bill", "can you book a table at six"]
+
+
+@pytest.mark.parametrize(
+    ("question", "parts"),
+    [
+        (
+            "Wich team meets on Tuesday, how do I get the volume of a sphere, and compare the margins of Kelsing Labs "
+            "and Halquist Bank?",
+            ["Wich team meets on Tuesday?", "how do I get the volume of a sphere?", "compare the margins of Kelsing"],
+        ),
+        (
+            "Hi there, quick one about our numbers: what was the revenue of Norvane Systems in Q2 2025, and who leads "
+            "Orbit?",
+            ["quick one about our numbers: what was the revenue of Norvane Systems in Q2 2025", "who leads Orbit?"],
+        ),
+    ],
+)
+def test_a_slip_or_an_introduction_hides_no_question(
+    question: str, parts: list[str], encoder: QuestionEncoder, head: BoundaryHead
+) -> None:
+    found = split(question, encoder, head)
+    assert len(found) == len(parts)
+    assert all(part.startswith(begin) for part, begin in zip(found, parts, strict=True))
