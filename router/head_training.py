@@ -60,9 +60,12 @@ def read_ngrams(texts: Sequence[str], hashed: Callable[[str], Buckets]) -> Ngram
 def fold_rows(targets: Targets) -> Iterator[tuple[Rows, Rows]]:
     """Rows to learn from and rows to predict: leaving one out where there are few, else ten, five or three parts.
 
-    Each label is spread over all parts.
+    Each label is spread over all parts. A row that is alone is learned and predicted.
     """
     rows = len(targets)
+    if rows == 1:
+        yield np.zeros(1, dtype=np.intp), np.zeros(1, dtype=np.intp)
+        return
     count = rows if rows <= LEAVE_ONE_OUT_ROWS else 10 if rows <= TEN_PARTS_ROWS else 5 if rows <= CHOICE_ROWS else 3
     order = shuffled(rows)
     by_label = order[np.argsort(targets[order], kind="stable")]

@@ -43,6 +43,14 @@ def read_best(artifact: RouterArtifact, text: str) -> tuple[str, float]:
     return head.labels[scores.best], scores.confidence
 
 
+def test_a_fleet_of_one_domain_that_is_only_described_has_a_router() -> None:
+    fleet = make_fleet()
+    name = fleet.generalist
+    alone = fleet.model_copy(update={"domains": {name: fleet.domains[name].model_copy(update={"examples": ()})}})
+    trained = train_router(alone, (), embed_words, embed_static, ENCODER, "2026-01-01T00:00:00+00:00", 0.01)
+    assert read_best(trained, "anything at all") == (name, 1.0)
+
+
 def test_what_is_loaded_decides_as_what_was_saved(artifact: RouterArtifact, tmp_path: Path) -> None:
     saved = save_router_artifact(artifact, tmp_path / "router")
     loaded = load_router_artifact(tmp_path / "router", ENCODER, make_fleet())
