@@ -1,8 +1,9 @@
 """A search as an expert's replica sees it, through the index actor of its node; beside it the two bounds of that time.
 
-An empty call to the same actor is what any answer from another process costs: giving back a lease that nobody holds,
-which the actor looks up and finds gone. The same search in the replica's own process is what a path beside the actor
-could save. The three take turns, so that what else the machine does meets all of them.
+An empty call to the same actor is what any answer that Ray carries from another process costs: giving back a lease
+that nobody holds, which the actor looks up and finds gone. The same search in the replica's own process is what a path
+beside the actor could save, the same search carried by Ray what the line to the actor does save. They take turns, so
+that what else the machine does meets all of them.
 """
 
 import os
@@ -19,6 +20,8 @@ from benchmarks.scifact import Vectors
 from deployments.index_settings import IndexSettings
 from deployments.node_index import SEARCH_DEADLINE_S, NodeIndex
 from retrieval.index_reader import IndexReader
+from retrieval.packed import pack_query, unpack_result
+from retrieval.passage import SearchResult
 from retrieval.snapshot import SearchQuery
 from retrieval.storage import open_storage
 
@@ -30,10 +33,14 @@ WARM = 100
 
 
 class TimedIndex(NodeIndex):
-    """The index of one domain as a replica uses it, and an empty call on the same way."""
+    """The index of one domain as a replica uses it; an empty call and a search that Ray carries."""
 
     async def call_empty(self) -> None:
         await self._call("release", ("nobody",), SEARCH_DEADLINE_S)
+
+    async def search_through_ray(self, text: str, vector: Vectors) -> SearchResult:
+        query = SearchQuery(vector, text, K)
+        return unpack_result(await self._call("search", (pack_query(query),), SEARCH_DEADLINE_S))
 
 
 class Replica:
@@ -57,6 +64,7 @@ class Replica:
         ways: dict[str, Callable[[int], Any]] = {
             "empty_call": lambda number: index.call_empty(),
             "through_actor": lambda number: index.search(texts[number], vectors[number]),
+            "through_ray": lambda number: index.search_through_ray(texts[number], vectors[number]),
             "in_replica": search_here,
         }
         names = list(ways)

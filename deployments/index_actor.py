@@ -23,6 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from deployments.environment import read_environment
 from deployments.index_settings import COPIES_FOLDER, IndexSource
 from deployments.logs import configure_logs, log_event
+from deployments.search_line import LineAddress, SearchListener
 from experts.errors import GuildhallError
 from retrieval.index_reader import IndexReader
 from retrieval.packed import search_packed
@@ -62,7 +63,8 @@ def _never_before_a_search(method: Method) -> Method:
 class IndexActorReport:
     """What an index actor says about itself: where it runs, what it serves, and for whom.
 
-    `version` is empty before the index is open; `problem` is empty unless something newer cannot be served.
+    `version` is empty before the index is open; `problem` is empty unless something newer cannot be served. `line` is
+    for replicas on its node.
     """
 
     node_id: str
@@ -70,6 +72,7 @@ class IndexActorReport:
     version: str
     problem: str
     holders: tuple[str, ...]
+    line: LineAddress
 
 
 class IndexActor:
@@ -88,6 +91,7 @@ class IndexActor:
         self._leases: dict[str, float] = {}
         self._unheld_since = time.monotonic()
         self._had_holder = False
+        self._line = SearchListener(self.search, SEARCH_THREADS).listen()
         threading.Thread(target=self._watch, args=(ray.get_runtime_context().current_actor,), daemon=True).start()
         threading.Thread(target=self._follow, daemon=True).start()
 
@@ -171,6 +175,7 @@ class IndexActor:
                 version=reader.snapshot().label if reader is not None else "",
                 problem=self._problem,
                 holders=tuple(sorted(self._leases)),
+                line=self._line,
             )
 
     def _follow(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 import uuid
 from typing import Any
 
@@ -12,12 +13,12 @@ from ray.exceptions import RayError, RayTaskError
 
 from deployments.index_actor import RENEW_S, IndexActorReport, join_index_actor
 from deployments.index_settings import IndexSettings
+from deployments.logs import log_event
+from deployments.search_line import SearchLines
 from experts.errors import GuildhallError, IndexUnavailable
 from retrieval.packed import pack_query, unpack_result
 from retrieval.passage import SearchResult
 from retrieval.snapshot import SearchQuery
-
-logger = logging.getLogger(__name__)
 
 # An actor that was killed answers again after 1.0 to 1.5 s on two busy cores; a node may need ten times that.
 SEARCH_DEADLINE_S = 15.0
@@ -29,7 +30,8 @@ REJOIN_PAUSE_S = 0.1
 class NodeIndex:
     """The index of one domain, as one replica uses it: open, search, close, on one event loop.
 
-    Every call goes to the index actor of this node and finds, awaits or creates it again when it is gone.
+    Every call goes to the index actor of this node and finds, awaits or creates it again when it is gone. Searches go
+    past Ray while the actor is there.
     """
 
     def __init__(self, fleet: str, domain: str, settings: IndexSettings) -> None:
@@ -44,6 +46,7 @@ class NodeIndex:
         self._node_id = ""
         self._actor: ray.actor.ActorHandle | None = None
         self._joining = asyncio.Lock()
+        self._lines: SearchLines | None = None
         self._renewal: asyncio.Task[None] | None = None
 
     async def open(self, deadline_s: float = OPEN_DEADLINE_S) -> IndexActorReport:
@@ -74,7 +77,7 @@ class NodeIndex:
             vector=vector, text=text, k=settings.passages, mode=settings.search, dense_weight=settings.dense_weight
         )
         if settings.reranker is None:
-            return unpack_result(await self._call("search", (pack_query(query),), deadline_s))
+            return unpack_result(await self._search(pack_query(query), deadline_s))
         reranked: SearchResult = await self._call("search_reranked", (query, settings.reranker), deadline_s)
         return reranked
 
@@ -93,12 +96,13 @@ class NodeIndex:
         if renewal is not None:
             renewal.cancel()
             await asyncio.gather(renewal, return_exceptions=True)
+        self._drop_lines()
         actor, self._actor = self._actor, None
         if actor is not None:
             try:
                 await asyncio.wait_for(actor.release.remote(self._holder), RENEW_S)
             except (RayError, TimeoutError):
-                logger.info("index actor of domain '%s' was gone before its lease was given back", self._domain)
+                log_event("index_lease_lost", domain=self._domain)
 
     async def _renew(self) -> None:
         while True:
@@ -106,17 +110,42 @@ class NodeIndex:
             try:
                 self._note(await self._call("hold", (self._holder,), SEARCH_DEADLINE_S))
             except GuildhallError as error:
-                logger.warning("lease on the index of domain '%s' not renewed: %s", self._domain, error)
-            except Exception:  # The task's edge: a lease must outlive whatever one renewal ran into.
-                logger.exception("lease on the index of domain '%s' not renewed", self._domain)
+                log_event("index_lease_not_renewed", logging.WARNING, domain=self._domain, error=str(error))
+            except Exception as error:  # noqa: BLE001 - the task's edge: a lease must outlive one renewal's mistake
+                log_event("index_lease_not_renewed", logging.ERROR, domain=self._domain, error=type(error).__name__)
 
     def _note(self, report: IndexActorReport) -> IndexActorReport:
         self.version, self.problem = report.version, report.problem
+        if self._lines is None or self._lines.address != report.line:
+            self._drop_lines()
+            # An actor elsewhere listens on the loopback of its own node.
+            if report.node_id == ray.get_runtime_context().get_node_id():
+                self._lines = SearchLines(report.line)
         return report
+
+    def _drop_lines(self) -> None:
+        lines, self._lines = self._lines, None
+        if lines is not None:
+            lines.close()
 
     async def _load_reranker(self, settings: IndexSettings, deadline_s: float) -> None:
         if settings.reranker is not None:
             await self._call("load_reranker", (settings.reranker,), deadline_s)
+
+    async def _search(self, query: bytes, deadline_s: float) -> bytes:
+        """What the actor finds, past Ray where it can be reached so; what its next report says mends a broken line."""
+        lines, began = self._lines, time.monotonic()
+        if lines is not None:
+            try:
+                async with asyncio.timeout(deadline_s):
+                    return await lines.search(query)
+            except TimeoutError:
+                raise self._explain_silence("search", deadline_s, "it did not answer") from None
+            except OSError:
+                if self._lines is lines:
+                    self._drop_lines()
+        found: bytes = await self._call("search", (query,), deadline_s - (time.monotonic() - began))
+        return found
 
     async def _call(self, method: str, arguments: tuple[object, ...], deadline_s: float) -> Any:
         """Call the actor until it answers, joining it again each time it has ended."""
@@ -145,11 +174,14 @@ class NodeIndex:
                 raise error.cause from None
             raise
         except TimeoutError:
-            raise IndexUnavailable(
-                f"index actor of domain '{self._domain}' on node {self._node_id}: no answer to {method} in "
-                f"{deadline_s:g} s, joined {joined} times, last observed: {observed}; retry, and read the actor's log "
-                f"if it goes on"
-            ) from None
+            observed = f"{observed}, joined {joined} times"
+            raise self._explain_silence(method, deadline_s, observed) from None
+
+    def _explain_silence(self, method: str, deadline_s: float, observed: str) -> IndexUnavailable:
+        return IndexUnavailable(
+            f"index actor of domain '{self._domain}' on node {self._node_id}: no answer to {method} in "
+            f"{deadline_s:g} s, last observed: {observed}; retry, and read the actor's log if it goes on"
+        )
 
     async def _join(self) -> ray.actor.ActorHandle:
         async with self._joining:  # One call finds the actor again, the others wait for it.

@@ -17,12 +17,16 @@ import numpy.typing as npt
 import pytest
 import ray
 from ray.cluster_utils import Cluster
+from ray.util.placement_group import placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.node_matching import select_nodes
+from deployments.cluster_nodes import match_cluster_nodes
 from deployments.index_actor import LEASE_S, NAMESPACE, IndexActorReport, actor_name
 from deployments.index_settings import IndexSettings, IndexSource
 from deployments.node_index import NodeIndex
 from experts.errors import ConfigurationError, EncoderMismatch, IndexDamaged, IndexUnavailable
+from experts.fleet import Fleet
 from retrieval.index_writer import IndexWriter
 from retrieval.passage import IndexedDocument, Passage, SearchResult
 from retrieval.storage import open_storage
@@ -490,3 +494,31 @@ def test_when_a_node_is_lost_under_load_the_others_are_undisturbed_and_a_new_one
     ]
     for node in [*added[:2], new]:
         nodes.cluster.remove_node(node)
+
+
+def test_replicas_that_a_plan_has_placed_start_on_its_machines_and_stay_on_them(nodes: Nodes) -> None:
+    engine = {"model": "somebody/model", "placed_on": ["here-1", "here-3"]}
+    fleet = Fleet.model_validate(
+        {
+            "name": "placed",
+            "engines": {"law": engine},
+            "domains": {"law": {"description": "Contracts and courts.", "variants": {"full": {"engine": "law"}}}},
+            "generalist": "law",
+            "nodes": {"here": {"count": len(nodes.ids), "cpus": 1, "memory_gib": 1}},
+        }
+    )
+    matched = match_cluster_nodes(fleet)
+    assert list(matched) == ["here-1", "here-3"]
+    assert set(matched.values()) < set(nodes.ids)
+    assert match_cluster_nodes(fleet) == matched
+    selector = [select_nodes(fleet.engines["law"], matched)]
+    groups = [placement_group([{"CPU": 0.6}], "STRICT_PACK", bundle_label_selector=selector) for _ in range(3)]
+    try:
+        ray.get([group.ready() for group in groups[:2]], timeout=60)
+        placed = {placement_group_table(group)["bundles_to_node_id"][0] for group in groups[:2]}
+        assert placed == set(matched.values())
+        # The third machine is free, and not one of the plan's.
+        assert placement_group_table(groups[2])["state"] == "PENDING"
+    finally:
+        for group in groups:
+            remove_placement_group(group)
