@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
 
 from experts.errors import ConfigurationError
-from experts.fleet import Settings, resolve_path
+from experts.fleet import resolve_path
 from experts.fleet_document import parse_document
 from experts.fleet_mistake import Mistake, choose_closest, show_names, show_value
+from experts.settings import Settings
 
 
 class AdaptConfig(Settings):

@@ -5,7 +5,8 @@ from typing import Literal
 from pydantic import Field
 
 from experts.adapt.config import AdaptConfig, FilePath, Lora, ModelReference
-from experts.fleet import Name, Settings
+from experts.fleet import Name
+from experts.settings import Settings
 
 
 class DomainRows(Settings):

@@ -7,7 +7,8 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from experts.adapt.adapter_folder import AdapterFolder
 from experts.adapt.config import AdaptConfig, FilePath, ModelReference
-from experts.fleet import Engine, Name, Settings
+from experts.fleet import Engine, Name
+from experts.settings import Settings
 
 
 class EvaluatedEngine(Engine):

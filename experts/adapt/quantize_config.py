@@ -6,7 +6,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from experts.adapt.adapter_folder import AdapterFolder
 from experts.adapt.config import AdaptConfig, FilePath, ModelReference
-from experts.fleet import Settings
+from experts.settings import Settings
 
 Format = Literal["int8", "int4", "fp8", "awq", "gptq"]
 # Layouts with one scale for each group of weights, in which rounding may be tuned.

@@ -5,10 +5,12 @@ run.json      seed, fingerprints, figures      curves.png  the log, drawn
 README.md     the model card                   adapter/ or model/ with guildhall.json
 """
 
+import fcntl
 import json
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,6 +19,11 @@ from typing import Any, Literal
 from experts.errors import ConfigurationError
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "tokenizers")
+
+
+# Folders that this process keeps others out of. A run that is taken up again by the process that left it is no second
+# one; a process that dies lets go of what it held.
+_held: dict[Path, int] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +99,7 @@ class RunFolder:
         os.rename(self.aside, self.output)
         _sync(self.output.parent)
         shutil.rmtree(replaced, ignore_errors=True)
+        _let_go(self.aside)
         return self.output
 
 
@@ -99,11 +107,13 @@ def open_run(output: Path, config: Path, settings: Mapping[str, Any], restart: b
     """The run of these settings: begun, or taken up where it was left.
 
     Raises ConfigurationError where `output` is finished or another run's, unless `restart` discards what is there: a
-    finished run only once the new one is.
+    finished run only once the new one is. Raises it too where another process is at that run now.
     """
     run = RunFolder(output)
     if restart:
-        shutil.rmtree(run.aside, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            _hold(run.aside)
+            shutil.rmtree(run.aside)
     elif output.exists():
         raise ConfigurationError(
             f"output {output} exists; name another output, or give --restart to replace it when the new run is finished"
@@ -117,9 +127,30 @@ def open_run(output: Path, config: Path, settings: Mapping[str, Any], restart: b
             "another output, or give --restart to discard it"
         )
     run.aside.mkdir(parents=True, exist_ok=True)
+    _hold(run.aside)
     shutil.copyfile(config, run.aside / "config.yaml")
     run.note("settings", wanted)
     return run
+
+
+def _hold(folder: Path) -> None:
+    """Keep other processes out of a folder; raises ConfigurationError where one is in it."""
+    _let_go(folder)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise ConfigurationError(
+            f"{folder} is the run of another process that goes on; wait for it, end it, or name another output"
+        ) from None
+    _held[folder] = handle
+
+
+def _let_go(folder: Path) -> None:
+    handle = _held.pop(folder, None)
+    if handle is not None:
+        os.close(handle)
 
 
 def observe_versions() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""`guildhall.json` beside an artifact's weights, and the checksum of an adapter."""
+"""`guildhall.json` beside an artifact's weights, and the checksums of adapters and models."""
 
 import json
 from pathlib import Path
@@ -9,6 +9,7 @@ from experts.adapt.provenance import (
     PROVENANCE_FILE,
     Provenance,
     checksum_adapter,
+    checksum_model,
     read_provenance,
     write_provenance,
 )
@@ -51,3 +52,23 @@ def test_the_checksum_follows_settings_and_weights_and_nothing_else(tmp_path: Pa
     second = checksum_adapter(tmp_path)
     settings.write_text('{"r": 4}')
     assert len({first, second, checksum_adapter(tmp_path)}) == 3
+
+
+def test_a_model_trained_again_has_another_checksum_however_large_its_files_are(tmp_path: Path) -> None:
+    weights, size = tmp_path / "model.safetensors", 2**26 + 12_345
+    (tmp_path / "config.json").write_text("{}")
+    weights.write_bytes(b"small")
+    small = checksum_model(tmp_path)
+    with weights.open("wb") as file:
+        file.truncate(size)
+    large = checksum_model(tmp_path)
+    write_provenance(tmp_path, Provenance(template="t"))
+    (tmp_path / "README.md").write_text("a card")
+    assert checksum_model(tmp_path) == large
+    changed = set()
+    for at in (0, size - 1):
+        with weights.open("r+b") as file:
+            file.seek(at)
+            file.write(b"x")
+        changed.add(checksum_model(tmp_path))
+    assert len({small, large, *changed}) == 4

@@ -1,6 +1,8 @@
 """A run's folder: aside until finished, taken up again only by the same run."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,26 @@ def test_notes_are_kept_until_the_run_is_finished(config: Path) -> None:
 def test_a_curve_is_smoothed_over_what_came_before() -> None:
     assert smooth([3.0]) == [3.0]
     assert smooth([float(n) for n in range(60)])[:4] == [0.0, 0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_run_that_another_process_is_at_is_left_to_it_until_that_one_dies(config: Path, restart: bool) -> None:
+    program = (
+        "import sys, pathlib\n"
+        "from experts.adapt.run_folder import open_run\n"
+        "config = pathlib.Path(sys.argv[1])\n"
+        "run = open_run(config.parent / 'runs/one', config, {'seed': 1}, restart=False)\n"
+        "run.log(1, loss=2.5)\n"
+        "print('at it', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(config)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "at it\n"
+        with pytest.raises(ConfigurationError, match=r"one\.unfinished is the run of another process"):
+            begin(config, restart=restart)
+        assert RunFolder(config.parent / "runs/one").read_log() == [{"step": 1, "loss": 2.5}]
+        other.kill()
+    assert begin(config, restart=restart).read_log() == ([] if restart else [{"step": 1, "loss": 2.5}])
