@@ -11,6 +11,7 @@ from typing import Any
 from cluster.machines import choose_machine
 from cluster.moved_fleet import move_fleet
 from cluster.provider import SSH_USER, Cloud, Provider
+from cluster.ray_hosts import plan_host_labels, render_host_types
 from cluster.ray_node import HEAD, NODE_TYPE_LABEL, OBJECT_STORE_BYTES
 from experts.errors import BadRequest, ConfigurationError
 from experts.fleet import Fleet, NodeType, is_url
@@ -42,8 +43,9 @@ class Site:
     """Where a cluster is made.
 
     `location` is a region of AWS, a zone of Google Cloud, a location of Azure; `ami` an image of AWS with NVIDIA's
-    driver; `project` a project of Google Cloud. `hosts` are machines that are there already, the head first. `ssh_user`
-    is who logs in to any of them.
+    driver; `project` a project of Google Cloud. `hosts` are machines that are there already, the head first, and
+    `ssh_key` the file of the private key that opens them: the head gets a copy, with which it starts the others.
+    `ssh_user` is who logs in to any of them.
     """
 
     provider: Provider
@@ -51,6 +53,7 @@ class Site:
     ami: str | None = None
     project: str | None = None
     hosts: tuple[str, ...] = ()
+    ssh_key: str | None = None
     ssh_user: str = SSH_USER
 
 
@@ -62,22 +65,29 @@ def render_cluster_file(fleet: Fleet, folder: Path, site: Site) -> dict[str, Any
     _check_site(site)
     move_fleet(fleet, folder, HOME)  # Refuses what would not be there.
     lock = "cuda" if any(node.gpus for node in fleet.nodes.values()) else "cpu"
+    setup = _plan_setup(lock, brings_python=site.provider != "onprem")
+    labels = ""
     config: dict[str, Any] = {
         "cluster_name": fleet.name,
         "max_workers": sum(node.count for node in fleet.nodes.values()),
+        "auth": {"ssh_user": site.ssh_user},
     }
     if site.provider == "onprem":
-        config |= _render_hosts(fleet, site)
-        clients = []
+        _check_hosts(fleet, site)
+        config |= render_host_types(site.hosts)
+        config["auth"]["ssh_private_key"] = site.ssh_key
+        config |= {"head_setup_commands": setup, "worker_setup_commands": setup}
+        labels = f" {plan_host_labels(fleet.nodes, site.hosts[1:])}"
     else:
         _check_indexes(fleet)
         config |= {
             "provider": _render_provider(fleet, site),
-            "auth": {"ssh_user": site.ssh_user},
             "head_node_type": HEAD_TYPE,
             "available_node_types": _render_node_types(fleet, site, site.provider, lock),
+            "setup_commands": setup,
+            "head_setup_commands": [f"{_VENV}/bin/pip install --quiet {_CLIENTS[site.provider]}"],
+            "worker_setup_commands": [],
         }
-        clients = [f"{_VENV}/bin/pip install --quiet {_CLIENTS[site.provider]}"]
     store = f"--object-store-memory={OBJECT_STORE_BYTES} --metrics-export-port=8080"
     return config | {
         "file_mounts": {
@@ -85,29 +95,32 @@ def render_cluster_file(fleet: Fleet, folder: Path, site: Site) -> dict[str, Any
             "~/.ray/auth_token": "~/.ray/auth_token",
             "~/.guildhall-keys": "~/.guildhall-keys",
         },
-        "rsync_exclude": [".git", ".venv", "**/__pycache__", "**/*.egg-info", "build"],
+        "rsync_exclude": [".git", ".venv", "**/__pycache__", "**/.*_cache", ".hypothesis", "**/*.egg-info", "build"],
         "initialization_commands": [],
-        "setup_commands": _plan_setup(lock, brings_python=site.provider != "onprem"),
-        "head_setup_commands": clients,
-        "worker_setup_commands": [],
         "head_start_ray_commands": [
             "ray stop",
-            f"ulimit -n 65536; ray start --head --port=6379 --num-cpus=0 {store} "
+            # `ray up` itself sets RAY_USAGE_STATS_ENABLED=1 before this, whatever the machine's environment says.
+            f"ulimit -n 65536; ray start --head --port=6379 --num-cpus=0 --disable-usage-stats {store} "
             "--autoscaling-config=~/ray_bootstrap_config.yaml",
         ],
         "worker_start_ray_commands": [
             "ray stop",
-            f"ulimit -n 65536; ray start --address=$RAY_HEAD_IP:6379 {store}",
+            f"ulimit -n 65536; ray start --address=$RAY_HEAD_IP:6379 {store}{labels}",
         ],
     }
 
 
 def _check_site(site: Site) -> None:
     """Raise BadRequest for what the provider knows nothing of."""
-    known = {"aws": ("location", "ami"), "gcp": ("location", "project"), "azure": ("location",), "onprem": ("hosts",)}
-    for field in ("location", "ami", "project", "hosts"):
+    known: dict[Provider, tuple[str, ...]] = {
+        "aws": ("location", "ami"),
+        "gcp": ("location", "project"),
+        "azure": ("location",),
+        "onprem": ("hosts", "ssh_key"),
+    }
+    for field in ("location", "ami", "project", "hosts", "ssh_key"):
         if getattr(site, field) and field not in known[site.provider]:
-            option = "--host" if field == "hosts" else f"--{field}"
+            option = "--host" if field == "hosts" else f"--{field.replace('_', '-')}"
             raise BadRequest(f"{option} means nothing to provider {site.provider}; leave it out", field)
 
 
@@ -157,7 +170,8 @@ def _check_indexes(fleet: Fleet) -> None:
             )
 
 
-def _render_hosts(fleet: Fleet, site: Site) -> dict[str, Any]:
+def _check_hosts(fleet: Fleet, site: Site) -> None:
+    """Raise BadRequest unless there is a host for the head and each machine of the fleet, and a key that opens them."""
     wanted = 1 + sum(node.count for node in fleet.nodes.values())
     if len(site.hosts) != wanted or len(set(site.hosts)) != wanted:
         raise BadRequest(
@@ -166,12 +180,12 @@ def _render_hosts(fleet: Fleet, site: Site) -> dict[str, Any]:
             "with --host, the head's first",
             "host",
         )
-    head, *workers = site.hosts
-    return {
-        "provider": {"type": "local", "head_ip": head, "worker_ips": workers},
-        "auth": {"ssh_user": site.ssh_user},
-        "min_workers": len(workers),
-    }
+    if site.ssh_key is None:
+        raise BadRequest(
+            "the head starts the other hosts over ssh and needs a key for that; name the private key that opens all of "
+            "them with --ssh-key, for example ~/.ssh/id_ed25519",
+            "ssh_key",
+        )
 
 
 def _render_provider(fleet: Fleet, site: Site) -> dict[str, Any]:

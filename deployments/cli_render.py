@@ -68,6 +68,10 @@ def render_ray_up(
     host: Annotated[
         list[str] | None, typer.Option(metavar="ADDRESS", help="onprem: a machine; repeatable, the head's first.")
     ] = None,
+    ssh_key: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="onprem: the private key that opens the machines; the head gets a copy."),
+    ] = None,
     ssh_user: Annotated[str, typer.Option(metavar="NAME", help="Who logs in to the machines.")] = SSH_USER,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help="Default: standard output.")] = None,
 ) -> None:
@@ -84,9 +88,10 @@ def render_ray_up(
         folder = Path.cwd().resolve()
         fleet = load_fleet(file)
         find_in_project(file, folder)
-        site = Site(provider, location, ami, project, tuple(host or ()), ssh_user)
+        site = Site(provider, location, ami, project, tuple(host or ()), ssh_key, ssh_user)
         options = [("--provider", provider), ("--location", location), ("--ami", ami), ("--project", project)]
         options += [("--host", address) for address in site.hosts]
+        options += [("--ssh-key", ssh_key)]
         options += [("--ssh-user", ssh_user if ssh_user != SSH_USER else None), ("--out", _show_path(out))]
         command = _show_command("ray-up", file, options)
         text = f"# Written by: {command}\n{show_yaml([render_cluster_file(fleet, folder, site)])}"
@@ -105,7 +110,7 @@ def plan_container_config(file: Path, project: Path) -> tuple["Fleet", dict[str,
     replica instead of one on the head: Kubernetes spreads the requests. Raises FleetFileError and ConfigurationError.
     """
     from cluster.moved_fleet import move_path
-    from deployments.applications import observe_adapters, plan_serve_config
+    from deployments.applications import observe_weights, plan_serve_config
     from deployments.domain_index import locate_index
     from deployments.index_settings import IndexSource
     from experts.fleet_file import load_fleet
@@ -116,7 +121,8 @@ def plan_container_config(file: Path, project: Path) -> tuple["Fleet", dict[str,
     fleet_file = find_in_project(file, project)
     fleet = plan_container_fleet(local, project)
     checksums = {
-        move_path(folder, project, HOME, "an adapter"): checksum for folder, checksum in observe_adapters(local).items()
+        move_path(folder, project, HOME, "an adapter or a model"): checksum
+        for folder, checksum in observe_weights(local).items()
     }
     indexed = [name for name, domain in fleet.domains.items() if domain.index is not None]
     encoder = observe_encoder_fingerprint(local.router.encoder) if indexed else ""

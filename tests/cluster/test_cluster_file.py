@@ -26,7 +26,7 @@ SITES = {
     "aws": Site("aws", "eu-west-1", ami="ami-0123456789abcdef0"),
     "gcp": Site("gcp", "europe-west4-b", project="example-project"),
     "azure": Site("azure", "westeurope"),
-    "onprem": Site("onprem", hosts=("192.0.2.10", "192.0.2.11", "192.0.2.12"), ssh_user="ada"),
+    "onprem": Site("onprem", hosts=("192.0.2.10", "192.0.2.11", "192.0.2.12"), ssh_key="~/.ssh/id", ssh_user="ada"),
 }
 NODES = {
     "gpu": NodeType(count=2, min_count=1, cpus=12, memory_gib=80, gpus=1, gpu_type="H100"),
@@ -36,6 +36,11 @@ NODES = {
 
 def render_for(provider: str, fleet: str = "sixteen-gpu") -> dict[str, Any]:
     return render_cluster_file(load_fleet(FLEETS / f"{fleet}.yaml"), ROOT, SITES[provider])
+
+
+def list_setup(config: dict[str, Any]) -> list[str]:
+    """What the head is set up with."""
+    return [*config.get("setup_commands", []), *config["head_setup_commands"]]
 
 
 @pytest.mark.parametrize("provider", SITES)
@@ -49,9 +54,38 @@ def test_ray_takes_the_file(provider: str) -> None:
 @pytest.mark.parametrize("provider", SITES)
 def test_ray_refuses_a_misspelt_key_of_it(provider: str) -> None:
     config = render_for(provider)
-    config["setup_comands"] = config.pop("setup_commands")
-    with pytest.raises(jsonschema.ValidationError, match="setup_comands"):
+    config["head_setup_comands"] = config.pop("head_setup_commands")
+    with pytest.raises(jsonschema.ValidationError, match="head_setup_comands"):
         validate_config(prepare_config(config))
+
+
+def test_every_host_but_the_head_is_a_worker_from_the_start() -> None:
+    config = render_for("onprem")
+    prepared = prepare_config(config)
+    # Ray takes the file as it is, so what it fills in elsewhere must stand in it.
+    assert prepared == config
+    assert set(_get_default_config(config["provider"])) <= set(config) | {"setup_commands"}
+    bounds = {name: (one["min_workers"], one["max_workers"]) for name, one in prepared["available_node_types"].items()}
+    assert bounds == {prepared["head_node_type"]: (0, 0), "host": (2, 2)}
+    assert prepared["head_setup_commands"] == prepared["worker_setup_commands"]
+
+
+def test_each_host_gets_the_label_of_its_node_type() -> None:
+    hosts = tuple(f"192.0.2.{number}" for number in range(10, 16))
+    fleet = load_fleet(FLEETS / "sixteen-gpu.yaml").model_copy(update={"nodes": NODES})
+    config = render_cluster_file(fleet, ROOT, Site("onprem", hosts=hosts, ssh_key="~/.ssh/id"))
+    option = config["worker_start_ray_commands"][-1].partition("--labels=")[2]
+    for host, name in zip(hosts[1:], ["gpu"] * 2 + ["little"] * 3, strict=True):
+        said = subprocess.run(
+            ["bash", "-c", f"echo {option}"],
+            env={"RAY_CLOUD_INSTANCE_ID": host},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        )
+        assert said.stdout == f"guildhall/node-type={name}\n"
+    assert render_for("onprem")["worker_start_ray_commands"][-1].endswith(" --labels=guildhall/node-type=gpu")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -98,7 +132,7 @@ def test_each_node_type_is_a_worker_type_with_its_resources_labels_and_bounds(pr
 def test_the_head_offers_no_cpu_and_every_node_asks_for_the_token(provider: str) -> None:
     config = render_for(provider)
     assert "--num-cpus=0" in config["head_start_ray_commands"][-1]
-    assert any("RAY_AUTH_MODE=token" in command for command in config["setup_commands"])
+    assert any("RAY_AUTH_MODE=token" in command for command in list_setup(config))
     assert config["file_mounts"]["~/.ray/auth_token"] == "~/.ray/auth_token"
 
 
@@ -114,13 +148,12 @@ def test_the_head_gets_the_clients_that_rays_own_defaults_install(cloud: Cloud) 
 @pytest.mark.parametrize("provider", SITES)
 def test_every_command_is_a_shell_command(provider: str) -> None:
     config = render_for(provider)
-    for key in ("setup_commands", "head_setup_commands", "head_start_ray_commands", "worker_start_ray_commands"):
-        for command in config[key]:
-            subprocess.run(["bash", "-n", "-c", command], check=True, timeout=10)
+    for command in [*list_setup(config), *config["head_start_ray_commands"], *config["worker_start_ray_commands"]]:
+        subprocess.run(["bash", "-n", "-c", command], check=True, timeout=10)
 
 
 def test_the_makefile_installs_where_the_path_points() -> None:
-    (command,) = [one for one in render_for("onprem", "sixteen-gpu")["setup_commands"] if "make -C" in one]
+    (command,) = [one for one in list_setup(render_for("onprem", "sixteen-gpu")) if "make -C" in one]
     arguments = shlex.split(command.replace("~/guildhall", str(ROOT)).replace("$HOME", "/home/ada"))
     # --dry-run says what would be run; --assume-new asks for it although it may be there.
     done = subprocess.run(
@@ -131,7 +164,7 @@ def test_the_makefile_installs_where_the_path_points() -> None:
 
 
 def test_the_environment_is_written_once_however_often_a_machine_is_set_up(tmp_path: Path) -> None:
-    commands = [command for command in render_for("onprem")["setup_commands"] if "make -C" not in command]
+    commands = [command for command in list_setup(render_for("onprem")) if "make -C" not in command]
     for command in commands * 2:
         subprocess.run(
             ["bash", "-c", command], env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, check=True, timeout=10
@@ -169,6 +202,8 @@ def test_a_driver_too_old_for_the_wheels_ends_the_set_up(tmp_path: Path, version
         (Site("gcp", "europe-west4-b"), "name yours with --project"),
         (Site("onprem", hosts=("192.0.2.10",)), "1 hosts are named, 3 are needed: .* and 2 for 2 gpu"),
         (Site("onprem", hosts=("192.0.2.10",) * 3), "1 hosts are named"),
+        (Site("onprem", hosts=SITES["onprem"].hosts), "name the private key that opens all of them with --ssh-key"),
+        (Site("azure", "westeurope", ssh_key="~/.ssh/id"), "--ssh-key means nothing to provider azure; leave it out"),
         (Site("gcp", "europe-west4-b", ami="ami-0"), "--ami means nothing to provider gcp; leave it out"),
         (Site("aws", "eu-west-1", hosts=("192.0.2.10",)), "--host means nothing to provider aws"),
     ],
@@ -182,7 +217,7 @@ def test_an_index_on_one_disk_is_refused_where_machines_share_none() -> None:
     with pytest.raises(ConfigurationError, match=r"domains\.finance\.index\.location to a URL"):
         render_for("gcp", "pocket")
     hosts = SITES["onprem"].hosts[:2]
-    site = Site("onprem", hosts=hosts)
+    site = Site("onprem", hosts=hosts, ssh_key="~/.ssh/id")
     assert render_cluster_file(load_fleet(FLEETS / "pocket.yaml"), ROOT, site)["provider"]["worker_ips"] == [hosts[1]]
 
 
