@@ -6,8 +6,9 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from experts.errors import ConfigurationError
-from experts.fleet import Fleet, Name, Settings
+from experts.fleet import Fleet, Name
 from experts.fleet_document import parse_document
+from experts.settings import Settings
 
 # How far apart the replicas of an engine are kept: on GPUs that they do not share, or on nodes of their own.
 Spread = Literal["gpu", "node"]

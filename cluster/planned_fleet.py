@@ -5,7 +5,7 @@ from experts.fleet import Fleet, Replicas
 
 
 def apply_planned(fleet: Fleet, planned: PlannedPlacement) -> Fleet:
-    """The fleet with the engines, variants, shares, splits and replicas of a placement, and no others."""
+    """The fleet with the engines, variants, shares, splits, replicas and machines of a placement, and no others."""
     settings = {setting.engine: setting for setting in planned.engines}
     served = {service.domain: service.engine for service in planned.domains}
     engines = {}
@@ -13,7 +13,9 @@ def apply_planned(fleet: Fleet, planned: PlannedPlacement) -> Fleet:
         engine = fleet.engines[name]
         # As many as planned, no more: nothing else is reserved for them.
         fixed = Replicas(min=setting.replicas, max=setting.replicas, target_in_flight=engine.replicas.target_in_flight)
-        update: dict[str, object] = {"replicas": fixed, "node_type": setting.node_type}
+        shares = [share for one in planned.placement.assignments if one.engine == name for share in one.shares]
+        placed_on = tuple(str(node) for node in sorted({share.node for share in shares}))
+        update: dict[str, object] = {"replicas": fixed, "node_type": setting.node_type, "placed_on": placed_on}
         if setting.gpus is not None:
             update |= {"tensor_parallel": setting.tensor_parallel, "gpus": setting.gpus}
         engines[name] = engine.model_copy(update=update)

@@ -9,11 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.node_matching import select_nodes
 from deployments.engine_arguments import plan_engine_arguments
+from deployments.engine_sharing import choose_strictest_slo, plan_fleet_sharing
 from deployments.index_settings import IndexSettings, IndexSource
-from experts.adapt.provenance import checksum_adapter
+from deployments.scaling_plan import plan_autoscaling
+from experts.adapt.provenance import checksum_adapter, checksum_model
 from experts.errors import ConfigurationError
-from experts.fleet import Engine, Fleet, Index
+from experts.fleet import Engine, Fleet, Index, is_path
 
 if TYPE_CHECKING:
     # Planning a config needs no Ray, and Ray must not be imported before the local cluster's settings are in force.
@@ -23,6 +26,8 @@ GATEWAY_APPLICATION = "gateway"
 EXPERT_DEPLOYMENT = "Expert"
 GATEWAY_DEPLOYMENT = "Gateway"
 PROBES = 64
+# What of an engine says how many replicas it has and what they accept; a replica need not start anew for it.
+_SCALED = {"replicas", "scaling", "placed_on", "max_in_flight", "max_queued"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +38,18 @@ class AdapterSource:
     checksum: str
 
 
-def plan_serve_config(fleet: Fleet, indexes: Mapping[str, IndexSource], checksums: Mapping[str, str]) -> dict[str, Any]:
+def plan_serve_config(
+    fleet: Fleet,
+    indexes: Mapping[str, IndexSource],
+    checksums: Mapping[str, str],
+    nodes: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """The whole fleet as a Ray Serve config (ServeDeploySchema).
 
-    `indexes` has every domain that has an index, `checksums` every adapter's folder (see `observe_adapters`): an
-    adapter that was trained again in its own folder is thereby another one. What needs new engine processes when it
-    changes stands in `args`; what changes in place stands in `user_config`.
+    `indexes` has every domain that has an index, `checksums` every adapter's and model's folder (see
+    `observe_weights`): one that was trained again in its own folder is thereby another one. `nodes` has the running
+    machine that stands for each node of a plan (see `match_nodes`); None leaves every place to Ray. What needs new
+    engine processes when it changes stands in `args`; what changes in place stands in `user_config`.
     """
     applications = [
         {
@@ -47,8 +58,11 @@ def plan_serve_config(fleet: Fleet, indexes: Mapping[str, IndexSource], checksum
             "import_path": "deployments.applications:build_expert",
             "args": {
                 "name": name,
-                "engine": engine.model_dump(mode="json", exclude={"replicas", "max_in_flight", "max_queued"}),
+                "engine": engine.model_dump(mode="json", exclude=_choose_scaled(engine)),
                 "gpu_type": _gpu_type(fleet, engine),
+                "sharing": plan_fleet_sharing(fleet),
+                # Only for Serve, which starts the engine anew when a model was trained again in its own folder.
+                "model_checksum": checksums.get(engine.model),
             },
             "deployments": [
                 {
@@ -56,11 +70,10 @@ def plan_serve_config(fleet: Fleet, indexes: Mapping[str, IndexSource], checksum
                     # Ray's LLM defaults are 1e9 requests in flight and no scaling; every bound is set.
                     "max_ongoing_requests": engine.max_in_flight,
                     "max_queued_requests": engine.max_queued,
-                    "autoscaling_config": {
-                        "min_replicas": engine.replicas.min,
-                        "max_replicas": engine.replicas.max,
-                        "target_ongoing_requests": engine.replicas.target_in_flight,
-                    },
+                    "autoscaling_config": plan_autoscaling(fleet, name, engine),
+                    # A replica that is no longer needed first answers what it has; nobody waits longer for an answer.
+                    "graceful_shutdown_timeout_s": fleet.gateway.answer_timeout_s,
+                    **_place(fleet, engine, nodes),
                     "user_config": _expert_user_config(fleet, name, indexes, checksums),
                 },
             ],
@@ -98,18 +111,35 @@ def plan_serve_config(fleet: Fleet, indexes: Mapping[str, IndexSource], checksum
     }
 
 
-def observe_adapters(fleet: Fleet) -> dict[str, str]:
-    """The checksum of every adapter of a fleet, by its folder; each is read whole.
+def observe_weights(fleet: Fleet) -> dict[str, str]:
+    """The checksum of every adapter and every model of a fleet that lies in a folder, by that folder.
 
     Raises ConfigurationError where one cannot be read.
     """
     folders = {variant.adapter for domain in fleet.domains.values() for variant in domain.variants.values()}
     try:
-        return {folder: checksum_adapter(Path(folder)) for folder in sorted(filter(None, folders))}
+        adapters = {folder: checksum_adapter(Path(folder)) for folder in sorted(filter(None, folders))}
+        models = {engine.model for engine in fleet.engines.values() if is_path(engine.model)}
+        return adapters | {folder: checksum_model(Path(folder)) for folder in sorted(models)}
     except OSError as error:
         raise ConfigurationError(
-            f"the adapter's file {error.filename} cannot be read ({error.strerror}); correct its permissions"
+            f"the file {error.filename} of an adapter or a model cannot be read ({error.strerror}); correct its "
+            "permissions"
         ) from error
+
+
+def _place(fleet: Fleet, engine: Engine, nodes: Mapping[str, str] | None) -> dict[str, Any]:
+    selector = select_nodes(engine, nodes) if nodes is not None else {}
+    if not selector:
+        return {}
+    # Serve takes a selector only beside the bundles that `build_expert` gives it all the same.
+    bundles = plan_engine_arguments(engine, _gpu_type(fleet, engine)).placement_bundles
+    return {"placement_group_bundles": bundles, "placement_group_bundle_label_selector": [selector]}
+
+
+def _choose_scaled(engine: Engine) -> set[str]:
+    """Without a GPU a sleeping engine has no replica; on one the replica itself sleeps."""
+    return {*_SCALED, "sleep"} if engine.device == "cpu" else _SCALED
 
 
 def _gpu_type(fleet: Fleet, engine: Engine) -> str | None:
@@ -130,7 +160,7 @@ def _expert_user_config(
             if variant.engine == engine
         }
         domains[name] = {"adapters": adapters, "index": index}
-    return {"fleet": fleet.name, "domains": domains}
+    return {"fleet": fleet.name, "domains": domains, "slo": choose_strictest_slo(fleet, engine).model_dump(mode="json")}
 
 
 def _settle_index(index: Index, source: IndexSource) -> IndexSettings:
@@ -164,9 +194,8 @@ def build_expert(args: dict[str, Any]) -> "serve.Application":
         # One node for all workers of a replica: the index actor beside it is the node's.
         placement_group_strategy="STRICT_PACK",
         health_check_period_s=5,
-        graceful_shutdown_timeout_s=20,
     ).options(func_or_class="deployments.expert.ExpertServer")
-    return deployment.bind(args["name"], engine, gpu_type)
+    return deployment.bind(args["name"], engine, gpu_type, args["sharing"])
 
 
 def build_gateway(_args: dict[str, Any]) -> "serve.Application":

@@ -16,11 +16,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from deployments.cli_adapt import adapt_app
+from deployments.cli_dashboards import dashboards_app
 from deployments.cli_index import index_app
 from deployments.cli_output import BAD_INPUT, Json, open_stderr, open_stdout, reported_errors, write_json
 from deployments.cli_plan import plan
+from deployments.cli_profile import profile
 from deployments.cli_render import render_app
 from deployments.cli_router import router_app
+from deployments.cli_simulate import simulate
+from deployments.cli_sleep import sleep, wake
 from deployments.client import Answered, GatewayClient, Planned, Text, connect_gateway
 from deployments.environment import Environment, read_environment
 from experts.errors import BadRequest, NotServing
@@ -38,7 +42,12 @@ app.add_typer(adapt_app, name="adapt")
 app.add_typer(index_app, name="index")
 app.add_typer(router_app, name="router")
 app.add_typer(render_app, name="render")
+app.add_typer(dashboards_app, name="dashboards")
 app.command()(plan)
+app.command()(profile)
+app.command()(simulate)
+app.command()(sleep)
+app.command()(wake)
 
 FleetFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="The fleet file, for example cluster/fleets/pocket.yaml.")
@@ -165,18 +174,25 @@ def ask(question: Question, model: Model = "guildhall", url: Url = None, as_json
 
 @app.command()
 def explain(
-    question: Question,
+    question: Annotated[str | None, typer.Argument(metavar="QUESTION", help="The question; '-' reads it.")] = None,
     model: Model = "guildhall",
     url: Url = None,
     as_json: Json = False,
     mermaid: Annotated[bool, typer.Option("--mermaid", help="The plan as a Mermaid flowchart.")] = False,
+    placement: Annotated[
+        bool, typer.Option("--placement", help="Instead: what each engine may use of its node, from whom, and why.")
+    ] = False,
 ) -> None:
     """Show how a question would be split and who would answer it, and why; nothing is generated."""
     from deployments.cli_print import print_plan
+    from deployments.cli_quotas import show_quotas
     from router.mermaid import draw_plan
 
     with reported_errors(), _gateway(url) as gateway:
-        body = gateway.explain(_read_question(question), model)
+        if placement:
+            show_quotas(gateway.observe_fleet(), as_json)
+            return
+        body = gateway.explain(_read_question(question or ""), model)
         if as_json:
             write_json(body)
         elif mermaid:

@@ -80,6 +80,8 @@ def print_fleet(console: Console, fleet: Mapping[str, Any]) -> None:
         answers = "" if line.get("answers", True) else " (in reserve)"
         generalist = " [dim](generalist)[/]" if line["domain"] == fleet.get("generalist") else ""
         replicas = str(line["replicas"]) if line["replicas"] else "[red]0[/]"
+        if line.get("state") == "asleep":
+            replicas = f"{line['replicas']} [dim]asleep[/]"
         table.add_row(
             f"[bold]{escape(str(line['domain']))}[/]{generalist}",
             f"{escape(str(line['variant']))}{answers}",
@@ -93,9 +95,23 @@ def print_fleet(console: Console, fleet: Mapping[str, Any]) -> None:
         )
     console.print(f"fleet [bold]{escape(str(fleet['name']))}[/]")
     console.print(table)
+    for record in fleet.get("scaling", ()):
+        _print_scaling(console, record)
     for domain, problem in {line["domain"]: line.get("index_problem") for line in fleet["domains"]}.items():
         if problem:
             console.print(f"[red]✗[/] index of {escape(str(domain))}: {escape(str(problem))}", soft_wrap=True)
+
+
+def _print_scaling(console: Console, record: Mapping[str, Any]) -> None:
+    """Why an engine has the replicas that it has; nothing of one that has its floor for no other reason."""
+    if record["policy"] == "floor" and record["replicas"] == record["wanted"] == record["running"]:
+        return
+    capped = f" [yellow]({escape(str(record['capped']))})[/]" if record["capped"] else ""
+    console.print(
+        f"engine [bold]{escape(str(record['engine']))}[/]: {record['running']} of {record['replicas']} replicas run; "
+        f"{escape(str(record['policy']))}: {escape(str(record['reason']))}{capped}",
+        soft_wrap=True,
+    )
 
 
 def print_up(console: Console, report: UpReport) -> None:

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from ray.serve.schema import ServeDeploySchema
 
 from deployments.cli_changes import Changes, plan_changes
 from deployments.cli_progress import Progress
+from deployments.cluster_notes import read_notes
+from deployments.engine_turn import read_waits
 from deployments.local_ray import read_tail
 from experts.errors import ConfigurationError, Unavailable
 
@@ -64,8 +66,14 @@ def apply_config(config: Mapping[str, Any], progress: Progress, *, shared: bool,
     return changes
 
 
-def await_ready(config: Mapping[str, Any], progress: Progress, deadline: float, logs: Path | None) -> None:
-    """Wait until every application runs and the gateway says it is ready.
+def await_ready(
+    config: Mapping[str, Any],
+    progress: Progress,
+    deadline: float,
+    logs: Path | None,
+    woken: Collection[str] = (),
+) -> None:
+    """Wait until every application runs, those `woken` with a replica, and the gateway says it is ready.
 
     Raises Unavailable with the failure's message and the end of the replica's log, or what is missing at `deadline`
     (time.monotonic). `logs` is where Ray's logs are, if on this machine.
@@ -79,14 +87,18 @@ def await_ready(config: Mapping[str, Any], progress: Progress, deadline: float, 
     unhealthy: dict[str, float] = {}
     while waiting:
         details = client.get_serve_details()
+        waits = read_waits()
+        mps_off = {note.about: note.body for note in read_notes("mps-off")}
         for name in list(waiting):
             status = _status(details, name)
             application = details.get("applications", {}).get(name, {})
-            if status == "RUNNING":
+            if status == "RUNNING" and (name not in woken or _has_replica(application)):
                 progress.finish(_stage(name), _describe(application) + experts.get(name, ""))
+                if name in mps_off:
+                    progress.say(f"  {name}: on time slices of its GPU, since MPS is off: {mps_off[name]}")
                 waiting.remove(name)
                 continue
-            progress.update(_stage(name), _describe(application))
+            progress.update(_stage(name), ", ".join(filter(None, (_describe(application), waits.get(name)))))
             if status == "UNHEALTHY":
                 unhealthy.setdefault(name, time.monotonic())
             else:
@@ -192,6 +204,11 @@ def _name_experts(application: Mapping[str, Any]) -> str:
     configs = [deployment.get("user_config") or {} for deployment in application.get("deployments", ())]
     domains = [domain for config in configs for domain in config.get("domains", ())]
     return f", experts {', '.join(domains)}" if domains else ""
+
+
+def _has_replica(application: Mapping[str, Any]) -> bool:
+    deployments = application.get("deployments", {}).values()
+    return any(_value(replica.get("state")) == "RUNNING" for item in deployments for replica in item["replicas"])
 
 
 def _describe(application: Mapping[str, Any]) -> str:

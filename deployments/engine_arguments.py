@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.accelerators import GPU_MEMORY_SHARE
+from deployments.engine_sharing import EngineSharing
 from experts.fleet import Engine
 
 
@@ -25,8 +26,13 @@ class EngineArguments:
         return [self.bundle_per_worker | kind for _ in range(self.workers)]
 
 
-def plan_engine_arguments(engine: Engine, accelerator_type: str | None = None) -> EngineArguments:
-    """Arguments for one replica of an engine; `accelerator_type` is Ray's name of the GPU, if the fleet names one."""
+def plan_engine_arguments(
+    engine: Engine, accelerator_type: str | None = None, sharing: EngineSharing | None = None
+) -> EngineArguments:
+    """Arguments for one replica of an engine; `accelerator_type` is Ray's name of the GPU, if the fleet names one.
+
+    Without `sharing` the engine has vLLM's own scheduler and knows nothing of its node.
+    """
     engine_kwargs: dict[str, Any] = {
         "max_model_len": engine.max_model_len,
         "max_num_seqs": engine.max_num_seqs,
@@ -35,6 +41,8 @@ def plan_engine_arguments(engine: Engine, accelerator_type: str | None = None) -
         # A small model that may write white space anywhere in JSON writes it until its tokens are used up.
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
     }
+    if sharing is not None:
+        engine_kwargs |= sharing.to_engine_kwargs()
     if engine.quantization != "none":
         engine_kwargs["quantization"] = engine.quantization
     if engine.max_adapters:
@@ -46,10 +54,16 @@ def plan_engine_arguments(engine: Engine, accelerator_type: str | None = None) -
         }
     env_vars = {"VLLM_NO_USAGE_STATS": "1", "VLLM_LOGGING_LEVEL": "WARNING"}
     if engine.device == "gpu":
+        if engine.sleep is not None:
+            engine_kwargs["enable_sleep_mode"] = True
+        if engine.gpus < 1:
+            env_vars["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] = f"{100 * engine.gpus:g}"
         engine_kwargs["tensor_parallel_size"] = engine.tensor_parallel
         engine_kwargs["gpu_memory_utilization"] = round(GPU_MEMORY_SHARE * engine.gpus, 4)
         bundle = {"GPU": engine.gpus, "CPU": engine.cpus / engine.tensor_parallel}
         return EngineArguments(engine_kwargs, env_vars, "gpu", accelerator_type, bundle, engine.tensor_parallel)
+    if engine.max_adapters:
+        engine_kwargs["worker_cls"] = "deployments.cpu_adapters.AdapterWorker"
     # Compiling takes minutes on a CPU and gains little for small models.
     engine_kwargs["enforce_eager"] = True
     engine_kwargs["kv_cache_memory_bytes"] = int(engine.kv_cache_gib * 2**30)

@@ -24,6 +24,10 @@ class Environment:
     """GUILDHALL_DATA_DIR: where indexes, this node's copies of indexes given by URL, and built experts are kept."""
     ray_address: str | None
     """RAY_ADDRESS: the Ray cluster to join."""
+    grafana_token: str | None = field(repr=False, default=None)
+    """GUILDHALL_GRAFANA_TOKEN: of a service account that may edit dashboards."""
+    otlp_endpoint: str | None = None
+    """OTEL_EXPORTER_OTLP_TRACES_ENDPOINT or OTEL_EXPORTER_OTLP_ENDPOINT: where traces go; OpenTelemetry reads both."""
 
 
 def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
@@ -48,4 +52,6 @@ def read_environment(variables: Mapping[str, str] | None = None) -> Environment:
         url=read("GUILDHALL_URL"),
         data_dir=Path(data_dir).expanduser().absolute() if data_dir is not None else default,
         ray_address=read("RAY_ADDRESS"),
+        grafana_token=read("GUILDHALL_GRAFANA_TOKEN"),
+        otlp_endpoint=read("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or read("OTEL_EXPORTER_OTLP_ENDPOINT"),
     )

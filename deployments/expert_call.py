@@ -3,7 +3,7 @@
 Prompts stay on the expert's node, and so does the text of every passage that the answer does not cite.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -40,6 +40,8 @@ class ExpertRequest:
     sampling: Sampling
     turns: tuple[Turn, ...] = ()
     score: bool = False
+    traceparent: str | None = None
+    """The span of the sub-query, as W3C Trace Context writes it; None where nothing is traced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,12 @@ class ReplicaState:
     """Why a domain could not be brought to what the fleet file asks for; the others are not touched by it."""
     index_problems: Mapping[str, str] = field(default_factory=dict)
     """Why a domain's index, which answers, does not serve what was committed to it last."""
+    kv_tokens: int = 0
+    """Tokens that its KV cache holds."""
+    asleep: bool = False
+    """Whether its engine has given its GPU's memory back until the next request."""
+    quotas: Sequence[Mapping[str, Any]] = ()
+    """What each engine of its node may use and why: `cluster.quota_reasons.QuotaReason`."""
 
 
 class Experts(Protocol):

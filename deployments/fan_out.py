@@ -6,11 +6,14 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from opentelemetry.trace import Span
+
 from deployments.escalate import Escalations
 from deployments.expert_call import Experts
 from deployments.gateway_metrics import GatewayMetrics
 from deployments.http_errors import FailedPart
 from deployments.in_flight import InFlight
+from deployments.traces import mark_failed, open_span
 from deployments.variant_call import (
     FanOutRequest,
     VariantCall,
@@ -170,6 +173,10 @@ class FanOut:
 
     async def _run(self, part: _Part) -> None:
         """Run one sub-query to its end; every failure becomes data here."""
+        with open_span("sub_query") as span:
+            await self._run_traced(part, span)
+
+    async def _run_traced(self, part: _Part, span: Span) -> None:
         started = time.perf_counter()
         failed: FailedPart | None = None
         try:
@@ -182,6 +189,7 @@ class FanOut:
             answer = SubAnswer(part.sub_query.id, part.sub_query.domain, "", failure=failed.failure)
         timings_s = {**answer.timings_s, "total": time.perf_counter() - started}
         part.answer = replace(answer, timings_s=timings_s)
+        _describe_span(span, part.answer)
         part.put(PartEnded(part.answer, failed))
         part.ended.set()
 
@@ -230,6 +238,19 @@ class FanOut:
         name, variant = next(iter(self._domains[domain].variants.items()))
         accuracy = variant.accuracy if variant.accuracy is not None else UNKNOWN_ACCURACY
         return VariantChoice(self._request.variant or name, accuracy, variant.cost, 0, "the domain's first")
+
+
+def _describe_span(span: Span, answer: SubAnswer) -> None:
+    span.set_attributes(
+        {
+            "guildhall.sub_query": answer.sub_query,
+            "guildhall.domain": answer.domain,
+            "guildhall.variant": answer.variant or "",
+            "guildhall.escalated": answer.escalation is not None and answer.escalation.second is not None,
+        }
+    )
+    if answer.failure is not None:
+        mark_failed(span, answer.failure.code)
 
 
 async def _refuse(part: _Part, text: str) -> SubAnswer:

@@ -1,10 +1,17 @@
 """What the fleet is doing, from what its replicas report: the bodies of /v1/fleet and /readyz."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
 
 from deployments.expert_call import ReplicaState
-from experts.fleet import Fleet
+from experts.fleet import Engine, Fleet
+
+if TYPE_CHECKING:
+    # It takes Ray along, which a reader of states need not have.
+    from deployments.scaling_record import ScalingRecord
+
+EngineCondition = Literal["serving", "asleep", "unavailable"]
 
 # A rate over less than this would be noise; the one before is given again.
 MIN_RATE_WINDOW_S = 1.0
@@ -39,7 +46,10 @@ class TokenRates:
 
 
 def describe_fleet(
-    fleet: Fleet, states: Sequence[ReplicaState], rates: Mapping[tuple[str, str], float]
+    fleet: Fleet,
+    states: Sequence[ReplicaState],
+    rates: Mapping[tuple[str, str], float],
+    scaling: "Sequence[ScalingRecord]" = (),
 ) -> dict[str, Any]:
     """Per domain and variant the replicas of its engine; counters are the domain's, not the variant's."""
     return {
@@ -52,19 +62,32 @@ def describe_fleet(
                 "variant": variant_name,
                 "answers": variant_name == next(iter(domain.variants)),
                 "engine": variant.engine,
-                **_describe_replicas(name, [state for state in states if state.engine == variant.engine], rates),
+                **_describe_replicas(
+                    name,
+                    fleet.engines[variant.engine],
+                    [state for state in states if state.engine == variant.engine],
+                    rates,
+                ),
             }
             for name, domain in fleet.domains.items()
             for variant_name, variant in domain.variants.items()
+        ],
+        "scaling": [asdict(record) for record in scaling],
+        "quotas": [
+            {"node": node, **quota}
+            # Replicas of one node read the same ledger; the last to answer read it last.
+            for node, quotas in sorted({state.node: state.quotas for state in states}.items())
+            for quota in quotas
         ],
     }
 
 
 def _describe_replicas(
-    domain: str, states: Sequence[ReplicaState], rates: Mapping[tuple[str, str], float]
+    domain: str, engine: Engine, states: Sequence[ReplicaState], rates: Mapping[tuple[str, str], float]
 ) -> dict[str, Any]:
     versions = sorted({state.index_versions[domain] for state in states if domain in state.index_versions})
     return {
+        "state": describe_state(engine, states),
         "replicas": len(states),
         "nodes": sorted({state.node for state in states}),
         "running": sum(state.running for state in states),
@@ -86,10 +109,19 @@ def _describe_replicas(
                 "tokens_per_s": round(rates.get((state.replica, domain), 0.0), 2),
                 "index_version": state.index_versions.get(domain),
                 "uptime_s": round(state.uptime_s, 3),
+                "kv_tokens": state.kv_tokens,
+                "asleep": state.asleep,
             }
             for state in states
         ],
     }
+
+
+def describe_state(engine: Engine, states: Sequence[ReplicaState]) -> EngineCondition:
+    """How an engine with these replicas stands: asleep where the next request wakes it."""
+    if any(not state.asleep for state in states):
+        return "serving"
+    return "asleep" if states or engine.fewest_replicas == 0 else "unavailable"
 
 
 def explain_unready(fleet: Fleet, states: Sequence[ReplicaState]) -> list[str]:
@@ -104,5 +136,5 @@ def explain_unready(fleet: Fleet, states: Sequence[ReplicaState]) -> list[str]:
         f"engine '{name}' has no replica that answers; see `guildhall status` and the engine's log"
         for name, engine in fleet.engines.items()
         # An engine that scales to zero starts with its first request.
-        if engine.replicas.min > 0 and fleet.domains_of(name) and name not in answering
+        if engine.fewest_replicas > 0 and fleet.domains_of(name) and name not in answering
     ]

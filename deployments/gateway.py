@@ -33,6 +33,7 @@ from deployments.gateway_service import (
 from deployments.http_errors import ErrorReply, reply_to_error, reply_to_protocol_error
 from deployments.index_settings import IndexSource
 from deployments.logs import configure_logs
+from deployments.metrics_export import MetricsExport, RayAgent
 from deployments.openai_api import parse_completion_request, parse_embedding_request, parse_plan_request
 from deployments.request_edge import (
     EventStream,
@@ -43,7 +44,9 @@ from deployments.request_edge import (
     read_json,
     read_record,
 )
+from deployments.scaling_record import read_scaling
 from deployments.text_completion import TextCompletion
+from deployments.traces import configure_traces
 from experts.errors import GuildhallError
 from experts.fleet import Fleet
 from router.explain import explain_plan
@@ -154,7 +157,8 @@ def _add_facts(app: FastAPI, service: GatewayService) -> None:
     async def fleet() -> Response:
         serving = service.serving()
         states = await service.observe(serving)
-        return build_json(describe_fleet(serving.fleet, states, service.rates.observe(states)))
+        scaling = await service.observe_scaling(serving)
+        return build_json(describe_fleet(serving.fleet, states, service.rates.observe(states), scaling))
 
     @app.get("/healthz")
     async def healthz() -> Response:
@@ -215,11 +219,18 @@ class Gateway:
     """
 
     def __init__(self) -> None:
-        self._service = GatewayService(_connect, _load_encoder)
+        self._service = GatewayService(_connect, _load_encoder, read_scaling=read_scaling)
+        MetricsExport(self._service.metrics.registry, RayAgent(), [self._show_scaling]).start()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         configure_logs()
+        configure_traces("guildhall-gateway")
         return build_app(self._service, behind_proxy=True)
+
+    def _show_scaling(self) -> None:
+        if self._service.problem is None:
+            engines = list(self._service.serving().fleet.engines)
+            self._service.metrics.show_scaling(read_scaling(engines))
 
     async def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Serve the fleet given once its encoder is loaded; the one before is served until then.

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +28,15 @@ from deployments.index_settings import IndexSource
 from deployments.logs import log_event
 from deployments.planner_tier import plan_with_generalist
 from deployments.router_loading import list_artifacts, load_router
+from deployments.traces import open_span
 from deployments.variant_loads import VariantLoads, Variants
 from experts.errors import Unavailable, UnknownModel
 from experts.fleet import Fleet, is_path
 from router.planner import RouterSnapshot, is_open, plan_planned, plan_query, plan_single
 from router.question import Plan, Question, Vector
+
+if TYPE_CHECKING:
+    from deployments.scaling_record import ScalingRecord
 
 # A replica that is alive answers within milliseconds; readiness must not wait for one that is not.
 OBSERVE_TIMEOUT_S = 6
@@ -77,7 +81,9 @@ class GatewayService:
         load_encoder: Callable[[str], FleetEncoder],
         keys: ApiKeys | None = None,
         data_dir: Path | None = None,
+        read_scaling: "Callable[[Sequence[str]], Sequence[ScalingRecord]]" = lambda engines: (),
     ) -> None:
+        self._read_scaling = read_scaling
         self.keys = keys if keys is not None else ApiKeys()
         self.index_keys = IndexKeys(gateway_has_keys=bool(self.keys))
         self.metrics = GatewayMetrics()
@@ -185,6 +191,15 @@ class GatewayService:
         self, serving: Serving, question: Question, target: Target, whole: bool, *, request_id: str, deadline: float
     ) -> Plan:
         """The plan for a question; `whole` keeps it in one part, `deadline` is the event loop's time."""
+        with open_span("router.plan") as span:
+            plan = await self._plan(serving, question, target, whole, request_id, deadline)
+            span.set_attribute("guildhall.sub_queries", len(plan.sub_queries))
+            span.set_attribute("guildhall.tiers", sorted({part.tier for part in plan.sub_queries}))
+        return plan
+
+    async def _plan(
+        self, serving: Serving, question: Question, target: Target, whole: bool, request_id: str, deadline: float
+    ) -> Plan:
         started = time.perf_counter()
         fleet, snapshot, encoder = serving.fleet, serving.snapshot, serving.encoder
 
@@ -253,6 +268,14 @@ class GatewayService:
                 return await serving.experts.observe()
         except Exception as error:  # noqa: BLE001 - an adapter that cannot look is a fleet that is not ready
             log_event("observe_failed", logging.WARNING, error=type(error).__name__)
+            return ()
+
+    async def observe_scaling(self, serving: Serving) -> "Sequence[ScalingRecord]":
+        """What was decided last about the replicas of each engine; nothing where that cannot be read."""
+        try:
+            return await asyncio.to_thread(self._read_scaling, list(serving.fleet.engines))
+        except Exception as error:  # noqa: BLE001 - Ray's store is away while its head restarts; the rest is shown
+            log_event("scaling_not_read", logging.WARNING, error=type(error).__name__)
             return ()
 
     async def _run(self, work: Callable[[], Result]) -> Result:

@@ -31,11 +31,14 @@ TOKEN_FILE = "ray-token"  # noqa: S105 - the name of a file
 LOG_FILE = "ray.log"
 LOCK_FILE = "up.lock"
 ADDRESS_FILE = "address"
+TARGETS_FILE = "metrics-targets.json"
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0
 # Serve's messages are kilobytes; Ray's own default takes 30 % of memory and complains about a small /dev/shm.
 OBJECT_STORE_BYTES = 256 * 1024 * 1024
+# How often processes hand their metrics to the agent that Prometheus scrapes; Ray's own 10 s is for large clusters.
+METRICS_INTERVAL_MS = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,7 @@ def await_local_ray(data_dir: Path, ray: LocalRay) -> LocalRay:
             raise Unavailable(f"the local Ray {why}; its log {log} ends with:\n{read_tail(log)}")
         time.sleep(0.05)
     ray = replace(ray, address=answer.read_text(encoding="utf-8").strip())
+    shutil.copyfile(Path(ray.folder) / TARGETS_FILE, data_dir / TARGETS_FILE)
     _write_state(data_dir, ray)
     return ray
 
@@ -230,6 +234,7 @@ def _write_state(data_dir: Path, ray: LocalRay) -> None:
 def _forget(data_dir: Path, ray: LocalRay) -> None:
     (data_dir / STATE_FILE).unlink(missing_ok=True)
     (data_dir / TOKEN_FILE).unlink(missing_ok=True)
+    (data_dir / TARGETS_FILE).unlink(missing_ok=True)
     shutil.rmtree(ray.folder, ignore_errors=True)
 
 
@@ -290,6 +295,13 @@ def _observe_pids() -> list[int]:
     return [int(pid) for pid in shown.stdout.split()]
 
 
+def _write_targets(folder: Path, nodes: list[dict[str, Any]]) -> None:
+    """Where Prometheus finds the metrics, as its file_sd_configs have it; Ray's dashboard would, and is left out."""
+    targets = [f"{node['NodeManagerAddress']}:{node['MetricsExportPort']}" for node in nodes]
+    document = [{"targets": targets, "labels": {"job": "ray"}}]
+    (folder / TARGETS_FILE).write_text(json.dumps(document) + "\n", encoding="utf-8")
+
+
 def run_head(folder: Path, cpus: int) -> None:
     """Be the Ray of this machine until SIGTERM; the address goes to `folder/address` once drivers may come."""
     import ray
@@ -301,7 +313,9 @@ def run_head(folder: Path, cpus: int) -> None:
         object_store_memory=OBJECT_STORE_BYTES,
         log_to_driver=False,
         _temp_dir=str(folder),
+        _system_config={"metrics_report_interval_ms": METRICS_INTERVAL_MS},
     )
+    _write_targets(folder, ray.nodes())
     aside = folder / "address.new"
     aside.write_text(context.address_info["gcs_address"], encoding="utf-8")
     aside.replace(folder / ADDRESS_FILE)

@@ -4,12 +4,13 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fastapi.responses import Response
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -19,6 +20,7 @@ from deployments.gateway_service import GatewayService
 from deployments.http_errors import ErrorReply, reply_to_error, reply_to_internal_error
 from deployments.logs import bind_request_id, choose_request_id, log_event, logger
 from deployments.request_fields import parse_json_object
+from deployments.traces import mark_failed, open_span, read_parent
 from experts.errors import BadRequest, BodyTooLarge, GuildhallError
 
 OPEN_PATHS = frozenset({"/healthz", "/readyz"})
@@ -78,7 +80,7 @@ class RequestEdge:
                     message = {**message, "headers": [*message["headers"], (b"x-request-id", request_id.encode())]}
             await send(message)
 
-        with bind_request_id(request_id):
+        with bind_request_id(request_id), _trace(scope, request_id) as span:
             self._service.metrics.in_flight.inc()
             try:
                 await self._serve(scope, receive, send_with_id)
@@ -97,7 +99,7 @@ class RequestEdge:
                 await build_error(reply_to_internal_error(request_id))(scope, receive, send_with_id)
             finally:
                 self._service.metrics.in_flight.dec()
-                self._conclude(scope, record, status)
+                self._conclude(scope, record, status, span)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         with ExitStack() as stack:
@@ -107,12 +109,13 @@ class RequestEdge:
                     stack.enter_context(self._service.slots.gateway.hold())
             await self._app(scope, receive, send)
 
-    def _conclude(self, scope: Scope, record: RequestRecord, status: int) -> None:
+    def _conclude(self, scope: Scope, record: RequestRecord, status: int, span: Span) -> None:
         seconds = time.perf_counter() - record.started
         # The route's template, never the path asked for: labels and logs stay bounded.
         route = str(getattr(scope.get("route"), "path", "unmatched"))
         self._service.metrics.requests.labels(route, str(status)).inc()
         self._service.metrics.request_seconds.labels(route).observe(seconds)
+        _conclude_span(span, scope, route, status)
         if route not in OPEN_PATHS:
             log_event(
                 "request",
@@ -122,6 +125,27 @@ class RequestEdge:
                 seconds=round(seconds, 6),
                 **record.fields,
             )
+
+
+@contextmanager
+def _trace(scope: Scope, request_id: str) -> Iterator[Span]:
+    """The span of a request, a child of the caller's where a header names one; probes have none."""
+    if scope["path"] in OPEN_PATHS:
+        yield INVALID_SPAN
+        return
+    parent = read_parent(_read_header(scope, b"traceparent"), _read_header(scope, b"tracestate"))
+    with open_span("request", SpanKind.SERVER, parent) as span:
+        span.set_attribute("guildhall.request_id", request_id)
+        yield span
+
+
+def _conclude_span(span: Span, scope: Scope, route: str, status: int) -> None:
+    if not span.is_recording():
+        return
+    span.update_name(f"{scope['method']} {route}" if scope["method"].isalpha() else route)
+    span.set_attributes({"http.route": route, "http.response.status_code": status})
+    if status >= 500:
+        mark_failed(span, str(status))
 
 
 def _read_header(scope: Scope, name: bytes) -> str | None:

@@ -74,20 +74,25 @@ def bring_up(file: Path, environment: Environment, progress: Progress, timeout_s
         from deployments.index_build import build_indexes
 
         built = build_indexes(fleet, environment.data_dir, progress)
-        from deployments.applications import observe_adapters, plan_serve_config
+        from deployments.applications import observe_weights, plan_serve_config
 
         sources = {name: source for name, (source, _) in built.items()}
-        config = plan_serve_config(fleet, sources, observe_adapters(fleet))
+        checksums = observe_weights(fleet)
         if local is not None and not local.address:
             local = await_local_ray(environment.data_dir, local)
         if progress.is_running("ray"):
             progress.finish("ray", local.address if local is not None else "")
         with connect_ray(local, environment) as address:
             from deployments.cli_serve import apply_config, await_ready
+            from deployments.cluster_nodes import match_cluster_nodes
 
+            # A Ray of one machine has nothing to choose from.
+            nodes = match_cluster_nodes(fleet) if local is None else None
+            config = plan_serve_config(fleet, sources, checksums, nodes)
             changes = apply_config(config, progress, shared=local is None)
             logs = Path(local.folder) / "session_latest" / "logs" if local is not None else None
-            await_ready(config, progress, time.monotonic() + timeout_s, logs)
+            woken = _wake_new(fleet, changes)
+            await_ready(config, progress, time.monotonic() + timeout_s, logs, woken)
             url = gateway_url(fleet.gateway.host, fleet.gateway.port)
             if keys and local is None:
                 check_keys_required(url)
@@ -229,6 +234,16 @@ def connect_ray(local: LocalRay | None, environment: Environment) -> Iterator[st
             yield str(ray.get_runtime_context().gcs_address)
         finally:
             ray.shutdown()
+
+
+def _wake_new(fleet: Fleet, changes: Changes) -> frozenset[str]:
+    """Begin to start, for this once, new engines that may sleep, so that a mistake in one is found now; their names."""
+    from deployments.sleep_control import call_awake
+
+    new = {change.name for change in changes.applications if change.kind in {"added", "restarted"}}
+    woken = frozenset(name for name, engine in fleet.engines.items() if name in new and engine.sleeps_to_zero)
+    call_awake(woken)
+    return woken
 
 
 def _digest_keys(keys: ApiKeys, environment: Environment) -> str:

@@ -11,10 +11,11 @@ from typing import Any, Protocol, TypeVar
 
 from deployments.chat_request import SamplingRequest
 from deployments.expert_call import ExpertEvent, ExpertRequest, Experts, Failed, Finished, Retrieved, TextDelta
-from deployments.gateway_metrics import GatewayMetrics
+from deployments.gateway_metrics import GatewayMetrics, judge_slo
 from deployments.http_errors import FailedPart, fail_part
 from deployments.in_flight import InFlight
 from deployments.logs import log_event, logger
+from deployments.traces import read_traceparent
 from deployments.variant_loads import VariantLoads
 from experts.errors import DeadlineExceeded, ExpertUnavailable, GuildhallError
 from experts.fleet import Domain
@@ -77,6 +78,13 @@ class VariantCall:
     @property
     def name(self) -> str:
         return f"{self.domain}/{self.variant}"
+
+    def time_per_output_token_s(self) -> float | None:
+        """The mean over the tokens after the first; None where there are none."""
+        later = self.usage.completion_tokens - 1
+        if self.finished is None or later < 1 or "first_token" not in self.timings_s:
+            return None
+        return (self.timings_s["answer"] - self.timings_s["first_token"]) / later
 
     def cited(self) -> tuple[Citation, ...]:
         """The passages of the prompt by number; those that the answer cites have their text."""
@@ -150,6 +158,7 @@ class VariantCaller:
             sampling=self._request.sampling.with_limit(domain.max_tokens),
             turns=choose_turns(self._request.turns, domain.history_turns),
             score=call.held,
+            traceparent=read_traceparent(),
         )
         gauge = self._metrics.sub_queries_in_flight.labels(call.domain)
         with ExitStack() as held:
@@ -202,6 +211,23 @@ class VariantCaller:
         self._metrics.sub_query_seconds.labels(*labels).observe(call.timings_s.get("answer", 0.0))
         self._metrics.prompt_tokens.labels(*labels).inc(call.usage.prompt_tokens)
         self._metrics.completion_tokens.labels(*labels).inc(call.usage.completion_tokens)
+        tpot_s = call.time_per_output_token_s()
+        if tpot_s is not None:
+            self._metrics.tpot_seconds.labels(*labels).observe(tpot_s)
+        # What the caller must change is no promise broken.
+        if not replaced and not (call.failed is not None and call.failed.status == 400):
+            slo = self._domains[call.domain].slo
+            judged = judge_slo(slo, call.timings_s.get("first_token"), tpot_s, call.failed is not None)
+            self._metrics.slo.labels(call.domain, judged).inc()
+        log_event(
+            "sub_query",
+            domain=call.domain,
+            variant=call.variant,
+            outcome=outcome,
+            code=call.failed.failure.code if call.failed is not None else None,
+            timings_s={name: round(seconds, 6) for name, seconds in call.timings_s.items()},
+            completion_tokens=call.usage.completion_tokens,
+        )
         if call.failed is not None:
             self._metrics.failures.labels(call.domain, call.failed.failure.code).inc()
 

@@ -3,9 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal, NewType
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from experts.scaling_settings import FleetScaling, Scaling
 from experts.search_mode import SearchMode
+from experts.settings import Settings
+from experts.sharing_settings import Sharing
+from experts.sleep_settings import Sleep
 
 DomainName = NewType("DomainName", str)
 EngineName = NewType("EngineName", str)
@@ -14,12 +18,6 @@ VariantName = NewType("VariantName", str)
 # Names become Kubernetes and Ray names, which neither begin nor end with a hyphen.
 NAME_PATTERN = r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-
-
-class Settings(BaseModel):
-    """A part of the fleet file: frozen, with unknown keys rejected."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Replicas(Settings):
@@ -77,6 +75,25 @@ class Engine(Settings):
         description="Node type (a key of `nodes`) that the engine is planned on; its `gpu_type` is required of a node.",
     )
     replicas: Replicas = Field(default_factory=lambda: Replicas(), description="How many copies run.")
+    scaling: Scaling = Field(
+        default_factory=lambda: Scaling(), description="How the number of copies follows the demand."
+    )
+    placed_on: tuple[str, ...] = Field(
+        default=(),
+        max_length=1000,
+        description="Machines for its replicas, as `guildhall plan --write` names them (gpu-1); empty: Ray chooses.",
+    )
+    sleep: Sleep | None = Field(default=None, description="When the engine sleeps; absent: never.")
+
+    @property
+    def sleeps_to_zero(self) -> bool:
+        """Whether its replicas end when it sleeps; on a GPU they stay and give its memory back."""
+        return self.sleep is not None and self.device == "cpu"
+
+    @property
+    def fewest_replicas(self) -> int:
+        """Replicas kept without demand."""
+        return 0 if self.sleeps_to_zero else self.replicas.min
 
 
 class Variant(Settings):
@@ -277,6 +294,12 @@ class Fleet(Settings):
     router: Router = Field(default_factory=lambda: Router(), description="How questions are split and classified.")
     gateway: Gateway = Field(default_factory=lambda: Gateway(), description="The HTTP server.")
     nodes: dict[Name, NodeType] = Field(min_length=1, description="Node types by name.")
+    sharing: Sharing | None = Field(
+        default=None, description="What the engines of one node share; absent: each keeps its own KV cache."
+    )
+    scaling: FleetScaling = Field(
+        default_factory=lambda: FleetScaling(), description="What all engines together may take."
+    )
 
     def domains_of(self, engine: str) -> dict[str, Domain]:
         """The domains that have a variant on an engine, in file order."""

@@ -17,6 +17,7 @@ from experts.fleet import Engine, Index, NodeType, Router, Variant, is_path, is_
 from experts.fleet_mistake import KeyPath, Mistake, choose_closest, plan_rename, shorten, show_names, show_value
 from experts.fleet_validation import parse_part
 from experts.prompt import fingerprint_template
+from experts.scaling_check import check_scaling
 
 CORPUS_SUFFIXES = (".md", ".txt", ".py", ".html", ".htm", ".pdf", ".csv", ".jsonl")
 # Each engine is a Ray Serve application of its own name, and so is the gateway.
@@ -102,6 +103,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 def _check_engine(parts: _Parts, key: KeyPath, name: str, engine: Engine) -> Iterator[Mistake]:
     yield from _check_model(parts, (*key, "model"), engine.model)
+    yield from check_scaling(key, engine)
     if name == _GATEWAY:
         known = "each engine is a Ray Serve application, and the gateway has that name"
         yield Mistake(key, f"the name '{name}'", known, "rename the engine")
@@ -114,6 +116,15 @@ def _check_engine(parts: _Parts, key: KeyPath, name: str, engine: Engine) -> Ite
         known = f"known node types: {show_names(parts.raw_nodes)}"
         next_step = plan_rename(engine.node_type, list(parts.raw_nodes), f"add nodes.{shorten(engine.node_type)}")
         yield Mistake((*key, "node_type"), show_value(engine.node_type), known, next_step)
+    for at, name in enumerate(engine.placed_on):
+        node_type, _, number = name.rpartition("-")
+        node = parts.nodes.get(node_type)
+        if node is None and node_type in parts.raw_nodes:
+            continue
+        if node is None or not number.isdecimal() or not 1 <= int(number) <= node.count:
+            machines = ", ".join(f"{kind}-1 to {kind}-{one.count}" for kind, one in parts.nodes.items())
+            known = f"known machines: {machines}"
+            yield Mistake((*key, "placed_on", str(at)), show_value(name), known, "plan again, or remove placed_on")
     if engine.device == "cpu":
         yield from _check_cpu_engine(key, engine)
     else:
@@ -133,6 +144,9 @@ def _check_gpu_engine(parts: _Parts, key: KeyPath, engine: Engine) -> Iterator[M
         known = "the engine has device: gpu, where the KV cache takes what its share of the GPU leaves"
         next_step = "remove kv_cache_gib and set gpus"
         yield Mistake((*key, "kv_cache_gib"), f"{engine.kv_cache_gib:g}", known, next_step)
+    if engine.sleep is not None and engine.sleep.level == 2 and engine.max_adapters:
+        known = f"the engine has room for {engine.max_adapters} adapters, which level 2 would lose"
+        yield Mistake((*key, "sleep", "level"), "2", known, "set level: 1")
     if engine.tensor_parallel > 1 and engine.gpus < 1:
         known = f"tensor_parallel: {engine.tensor_parallel} takes whole GPUs"
         next_step = "set gpus: 1 or remove tensor_parallel"

@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from experts.fleet import Fleet, Settings
+from experts.fleet import Fleet
 from experts.fleet_mistake import KeyPath, Mistake, choose_closest, plan_rename, show_names, show_value
 from experts.fleet_schema import build_schema
+from experts.settings import Settings
 
 Part = TypeVar("Part", bound=Settings)
 
@@ -56,6 +57,11 @@ def _describe(kind: str, key: KeyPath, value: Any) -> Mistake:
         return Mistake(key[:-1], f"the name '{key[-2]}'", f"allowed: {_NAMES}", _plan_name(key[-2]))
     if kind == "string_pattern_mismatch":
         return Mistake(key, show_value(value), f"allowed: {_NAMES}", _plan_name(str(value)))
+    if kind == "no_time_zone":
+        known = "known: the names of the IANA time zone database"
+        return Mistake(key, show_value(value), known, "write it as Europe/Berlin or UTC")
+    if kind == "no_day":
+        return Mistake(key, show_value(value), "allowed: days of the calendar", "correct the date")
     schema = _schema_at(key)
     if "enum" in schema and isinstance(value, str):
         next_step = plan_rename(value, schema["enum"], "choose one of them")

@@ -7,6 +7,7 @@ https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1
 from collections.abc import Sequence
 from typing import Any
 
+from cluster.scraping import INTERVAL_S, JOB, RELABELLING
 from experts.fleet import Fleet
 from k8s.pods import METRICS_PORT, fleet_labels
 
@@ -136,7 +137,14 @@ def render_monitoring(fleet: Fleet) -> list[dict[str, Any]]:
     described["metadata"]["labels"] = labels
     monitor = {
         "selector": {"matchLabels": labels},
-        "endpoints": [{"port": "metrics", "interval": "15s"}],
+        "endpoints": [
+            {
+                "port": "metrics",
+                "interval": f"{INTERVAL_S}s",
+                "relabelings": [{"targetLabel": "job", "replacement": JOB}],
+                "metricRelabelings": [step.render_for_operator() for step in RELABELLING],
+            }
+        ],
         "podTargetLabels": ["guildhall/node-type", "app.kubernetes.io/component"],
     }
     return [described, _render(fleet, "monitoring.coreos.com/v1", "ServiceMonitor", "metrics", monitor)]

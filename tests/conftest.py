@@ -5,9 +5,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -77,12 +78,15 @@ def find_free_port() -> int:
         return port
 
 
-def run_fleet(folder: Path, document: dict[str, Any]) -> Iterator[RunningFleet]:
-    """Bring a fleet up, hand it out, and take it down whatever happened."""
+def run_fleet(
+    folder: Path, document: dict[str, Any], variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[RunningFleet]:
+    """Bring a fleet up, hand it out, and take it down whatever happened; `variables` are added to its environment."""
     document["gateway"] = {**document.get("gateway", {}), "port": find_free_port()}
     environment = {**os.environ, "GUILDHALL_DATA_DIR": str(folder / "data"), "PYTHONPATH": str(ROOT)}
     for name in ("RAY_ADDRESS", "GUILDHALL_URL", "GUILDHALL_API_KEYS", "GUILDHALL_API_KEYS_FILE"):
         environment.pop(name, None)
+    environment |= variables
     fleet = RunningFleet(f"http://127.0.0.1:{document['gateway']['port']}", folder / "fleet.yaml", environment)
     lend_encoder_files(folder / "data")
     try:

@@ -7,6 +7,7 @@ import pytest
 
 from deployments import feedback
 from tests.conftest import FLEETS, RunningFleet, read_fleet, run_fleet
+from tests.deployments.otlp_collector import Collector, run_collector
 
 
 @pytest.fixture(autouse=True)
@@ -19,6 +20,14 @@ def shared_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="package")
-def pocket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningFleet]:
+def collector() -> Iterator[Collector]:
+    """Where the pocket fleet sends its traces."""
+    with run_collector() as collecting:
+        yield collecting
+
+
+@pytest.fixture(scope="package")
+def pocket(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[RunningFleet]:
     """The pocket fleet as shipped; a test that changes it brings it back."""
-    yield from run_fleet(tmp_path_factory.mktemp("pocket"), read_fleet(FLEETS / "pocket.yaml"))
+    traced = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint, "OTEL_BSP_SCHEDULE_DELAY": "500"}
+    yield from run_fleet(tmp_path_factory.mktemp("pocket"), read_fleet(FLEETS / "pocket.yaml"), traced)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from ray.serve.schema import ServeDeploySchema
 
-from deployments.applications import observe_adapters, plan_serve_config
+from deployments.applications import observe_weights, plan_serve_config
 from deployments.cli_changes import plan_changes
 from deployments.index_settings import IndexSettings, IndexSource
 from experts.fleet import Domain, Engine, Fleet, Index, NodeType, Replicas, Variant
@@ -107,19 +107,30 @@ def test_an_adapter_trained_again_in_its_own_folder_changes_its_application_in_p
     ]
 
 
-def test_observe_adapters_reads_what_the_folders_hold(tmp_path: Path) -> None:
+def test_a_model_trained_again_in_its_own_folder_restarts_its_engine() -> None:
+    before = plan_serve_config(make_fleet(), INDEXES, CHECKSUMS | {"/base": "03"})["applications"]
+    after = plan_serve_config(make_fleet(), INDEXES, CHECKSUMS | {"/base": "99"})["applications"]
+    changes = plan_changes({app["name"]: app for app in before}, after).applications
+    assert [(change.name, change.kind, change.keys) for change in changes] == [
+        ("shared", "restarted", ("args.model_checksum",)),
+        ("own", "unchanged", ()),
+        ("gateway", "unchanged", ()),
+    ]
+
+
+def test_observe_weights_reads_what_the_folders_hold(tmp_path: Path) -> None:
     fleet = make_fleet()
     (tmp_path / "adapter_config.json").write_text("{}")
     (tmp_path / "adapter_model.safetensors").write_bytes(b"one")
     variants = {"full": Variant(engine="own"), "tuned": Variant(engine="shared", adapter=str(tmp_path))}
     domains = {"law": fleet.domains["law"].model_copy(update={"variants": variants})}
     tuned = make_fleet(domains=domains, generalist="law")
-    first = observe_adapters(tuned)
+    first = observe_weights(tuned)
     (tmp_path / "guildhall.json").write_text("{}")
-    assert observe_adapters(tuned) == first
+    assert observe_weights(tuned) == first
     (tmp_path / "adapter_model.safetensors").write_bytes(b"two")
-    assert list(first) == [str(tmp_path)]
-    assert observe_adapters(tuned) != first
+    assert set(first) == {str(tmp_path), "/base"}
+    assert observe_weights(tuned) != first
 
 
 @pytest.mark.parametrize("change", [{"replicas": Replicas(min=1, max=2)}, {"max_queued": 7}, {"max_in_flight": 3}])
@@ -149,9 +160,37 @@ def test_a_changed_engine_restarts_only_its_own_application(change: dict[str, An
 def test_building_an_experts_application_takes_no_vllm_along() -> None:
     program = (
         "import sys; from deployments.applications import build_expert; from experts.fleet import Engine; "
-        "app = build_expert({'name': 'own', 'gpu_type': None, 'engine': Engine(model='/m', cpus=2).model_dump()}); "
+        "engine = Engine(model='/m', cpus=2).model_dump(); "
+        "app = build_expert({'name': 'own', 'gpu_type': None, 'sharing': {}, 'engine': engine}); "
         "own = app._bound_deployment; print(own.func_or_class, own.name, own._replica_config.placement_group_bundles, "
         "sorted({'vllm', 'torch'} & set(sys.modules)))"
     )
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert printed.stdout.strip() == "deployments.expert.ExpertServer Expert [{'CPU': 2.0}] []"
+
+
+def test_engine_that_a_plan_has_placed_is_bound_to_its_machines_and_to_none_where_ray_is_alone() -> None:
+    placed = Engine(model="hub/own", placed_on=("here-1",))
+    fleet = make_fleet(engines={"shared": Engine(model="/base", max_adapters=2), "own": placed})
+    config = plan_serve_config(fleet, INDEXES, CHECKSUMS, {"here-1": "abc"})
+    schema = ServeDeploySchema.model_validate(config)
+    chosen = {app.name: app.deployments[0].placement_group_bundle_label_selector for app in schema.applications}
+    assert chosen["own"] == [{"ray.io/node-id": "abc"}]
+    assert chosen["shared"] != chosen["own"]
+    assert application(config, "own")["deployments"][0]["placement_group_bundles"] == [{"CPU": 1.0}]
+    alone = application(plan_serve_config(fleet, INDEXES, CHECKSUMS), "own")["deployments"][0]
+    assert "placement_group_bundle_label_selector" not in alone
+
+
+def test_letting_an_engine_sleep_or_not_restarts_nothing_without_a_gpu() -> None:
+    engines = {"shared": Engine(model="/base", max_adapters=2), "own": Engine(model="hub/own")}
+    before = plan_serve_config(make_fleet(engines=engines), INDEXES, CHECKSUMS)
+    sleeping = {**engines, "own": Engine.model_validate({"model": "hub/own", "sleep": {"idle_sleep_s": 60}})}
+    after = plan_serve_config(make_fleet(engines=sleeping), INDEXES, CHECKSUMS)
+    changes = plan_changes({app["name"]: app for app in before["applications"]}, after["applications"])
+    assert {change.name: change.kind for change in changes.applications} == {
+        "shared": "unchanged",
+        "own": "in place",
+        "gateway": "in place",
+    }
+    assert application(after, "own")["deployments"][0]["autoscaling_config"]["min_replicas"] == 0

@@ -241,7 +241,7 @@ def test_check_of_a_missing_file_exits_2(tmp_path: Path) -> None:
     assert "no such file" in shown.stderr
 
 
-@pytest.mark.parametrize("command", [["ask", "hi"], ["explain", "hi"], ["status"]])
+@pytest.mark.parametrize("command", [["ask", "hi"], ["explain", "hi"], ["explain", "--placement"], ["status"]])
 def test_without_a_server_a_command_says_how_to_start_one_and_exits_3(command: list[str]) -> None:
     shown = run(*command, "--url", f"http://127.0.0.1:{free_port()}")
     assert shown.exit_code == 3

@@ -47,8 +47,10 @@ def test_adapters_are_enabled_only_where_the_file_allows_some(device: str) -> No
     assert with_adapters.engine_kwargs["enable_lora"] is True
     assert with_adapters.engine_kwargs["max_loras"] == 3
     assert with_adapters.engine_kwargs["max_lora_rank"] == 32
+    assert ("worker_cls" in with_adapters.engine_kwargs) == (device == "cpu")
     without = plan_engine_arguments(Engine.model_validate({"model": "m", "device": device}))
     assert "enable_lora" not in without.engine_kwargs
+    assert "worker_cls" not in without.engine_kwargs
 
 
 @pytest.mark.engine

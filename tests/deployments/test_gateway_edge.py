@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from deployments.api_keys import digest_keys
+from deployments.expert_call import Failed
 from deployments.gateway import build_app
 from deployments.logs import JsonLines
 from experts.errors import EncoderMismatch
+from router.question import Failure
 from tests.deployments.fakes import (
     PlannedService,
     Script,
@@ -250,16 +252,23 @@ async def test_behind_serves_proxy_the_request_id_is_not_sent_twice() -> None:
 
 
 async def test_metrics_count_what_happened_with_bounded_labels() -> None:
-    experts = ScriptedExperts({"coding": Script((), failure=down("coding"))})
+    refused = Failed(Failure("invalid_request", "the prompt is too long", retryable=False), status=400)
+    experts = ScriptedExperts({"coding": Script((), failure=down("coding")), "general": Script((), failure=refused)})
     service = await start_service(experts)
     async with open_client(service) as client:
-        for model in ("guildhall/finance", "guildhall/coding", "guildhall/nobody"):
+        for model in ("guildhall/finance", "guildhall/coding", "guildhall/general", "guildhall/nobody"):
             await client.post("/v1/chat/completions", json=chat(model))
         await client.get("/made/up/path")
         text = (await client.get("/metrics")).text
     assert 'guildhall_sub_queries_total{domain="finance",outcome="answered",variant="full"} 1.0' in text
     assert 'guildhall_failures_total{code="expert_unavailable",domain="coding"} 1.0' in text
     assert 'guildhall_completion_tokens_total{domain="finance",variant="full"} 3.0' in text
+    judged = [line for line in text.splitlines() if line.startswith("guildhall_slo_sub_queries_total{")]
+    assert judged == [  # What a caller must change is no promise broken.
+        'guildhall_slo_sub_queries_total{domain="finance",outcome="met"} 1.0',
+        'guildhall_slo_sub_queries_total{domain="coding",outcome="failed"} 1.0',
+    ]
+    assert 'guildhall_time_per_output_token_seconds_count{domain="finance",variant="full"} 1.0' in text
     assert 'guildhall_requests_total{route="/v1/chat/completions",status="404"} 1.0' in text
     assert 'guildhall_requests_total{route="unmatched",status="404"} 1.0' in text
     assert "nobody" not in text

@@ -1,4 +1,4 @@
-"""Faults of the running pocket fleet, by name: index actor killed, replica killed, expert gone."""
+"""Faults of the running pocket fleet, by name: index actor killed, replica killed, Serve controller stalled."""
 
 import asyncio
 import json
@@ -96,3 +96,24 @@ async def test_replica_killed_fails_only_what_it_held_and_says_that_it_may_be_re
         assert status == 200, body
         assert "412.5" in body["choices"][0]["message"]["content"]
         assert len(find_processes(pocket, "ray::IndexActor")) == 5
+
+
+async def test_the_serve_controller_stalled_and_then_killed_fails_no_request_and_takes_changes_again(
+    pocket: RunningFleet,
+) -> None:
+    (controller,) = find_processes(pocket, "ray::ServeController")
+    async with httpx.AsyncClient(base_url=pocket.url, timeout=60) as http:
+        load = asyncio.create_task(ask_for(http, 10, 2))
+        os.kill(controller, signal.SIGSTOP)
+        await asyncio.sleep(6)
+        os.kill(controller, signal.SIGKILL)
+        answers = await load
+    assert len(answers) > 2
+    assert [body for status, body in answers if status != 200] == []
+    began = time.monotonic()
+    # Who scales and changes the fleet is another process, and it knows what the first one knew.
+    done = await asyncio.to_thread(pocket.run, "up", str(pocket.file), "--json")
+    assert done.returncode == 0, done.stderr
+    assert {change["kind"] for change in json.loads(done.stdout)["changes"]["applications"]} == {"unchanged"}
+    assert find_processes(pocket, "ray::ServeController") not in ([], [controller])
+    print(f"takes changes again after {time.monotonic() - began:.1f} s")  # noqa: T201

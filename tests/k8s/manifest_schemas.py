@@ -89,7 +89,14 @@ def _describe_ray_service() -> dict[str, Any]:
 
 
 def _describe_service_monitor() -> dict[str, Any]:
-    endpoint = _closed({"port": _TEXT, "interval": _TEXT}, {"path": _TEXT})
+    # https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.RelabelConfig
+    labels = {"type": "array", "items": _TEXT}
+    step = {"action": _TEXT, "regex": _TEXT, "sourceLabels": labels, "targetLabel": _TEXT, "replacement": _TEXT}
+    relabelling = {"type": "array", "items": _closed({}, step)}
+    endpoint = _closed(
+        {"port": _TEXT, "interval": _TEXT},
+        {"path": _TEXT, "relabelings": relabelling, "metricRelabelings": relabelling},
+    )
     spec = {
         "selector": _kubernetes("apimachinery.pkg.apis.meta.v1.LabelSelector"),
         "endpoints": {"type": "array", "minItems": 1, "items": endpoint},

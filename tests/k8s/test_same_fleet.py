@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.applications import observe_adapters, plan_serve_config
+from deployments.applications import observe_weights, plan_serve_config
 from deployments.domain_index import locate_index
 from deployments.index_settings import IndexSource
 from experts.fleet import Fleet
@@ -27,7 +27,7 @@ def plan_local(fleet: Fleet, data_dir: Path) -> dict[str, Any]:
         for name, domain in fleet.domains.items()
         if domain.index is not None
     }
-    return plan_serve_config(fleet, indexes, observe_adapters(fleet))
+    return plan_serve_config(fleet, indexes, observe_weights(fleet))
 
 
 def move(value: Any, data_dir: Path) -> Any:
