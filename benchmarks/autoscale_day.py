@@ -23,7 +23,8 @@ from cluster.arrivals import ArrivalHistory
 from cluster.cost_model import Build, Roofline
 from cluster.model_shape import find_shape
 from cluster.scaling_share import Room
-from deployments.scaling_desk import EngineDemand, Observation, ScalingDesk
+from deployments.scaling_demand import EngineDemand
+from deployments.scaling_desk import Observation, ScalingDesk
 from experts.fleet import Engine
 from experts.scaling_settings import ForecastScaling, Scaling, ScheduleWindow
 

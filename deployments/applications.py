@@ -70,7 +70,7 @@ def plan_serve_config(
                     # Ray's LLM defaults are 1e9 requests in flight and no scaling; every bound is set.
                     "max_ongoing_requests": engine.max_in_flight,
                     "max_queued_requests": engine.max_queued,
-                    "autoscaling_config": plan_autoscaling(fleet, name, engine),
+                    "autoscaling_config": plan_autoscaling(name, engine),
                     # A replica that is no longer needed first answers what it has; nobody waits longer for an answer.
                     "graceful_shutdown_timeout_s": fleet.gateway.answer_timeout_s,
                     **_place(fleet, engine, nodes),

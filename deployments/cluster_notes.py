@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from ray.experimental.internal_kv import _internal_kv_del, _internal_kv_get, _internal_kv_list, _internal_kv_put
 
-# What an engine waits for before it starts, why it shares its GPU without MPS, when it was asked to sleep, what was
-# decided last about its replicas, and what arrives at it over the day; which machine stands for a node of the plan.
-Subject = Literal["waits", "mps-off", "sleep-requests", "scaling", "arrivals", "machines"]
+# What an engine waits for before it starts, why it shares its GPU without MPS, when it was asked to sleep, what the
+# fleet file says of its replicas, what was decided last about them, and what arrives at it over the day; which machine
+# stands for a node of the plan.
+Subject = Literal["waits", "mps-off", "sleep-requests", "demands", "scaling", "arrivals", "machines"]
 
 NAMESPACE = b"guildhall"
 

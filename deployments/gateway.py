@@ -44,6 +44,7 @@ from deployments.request_edge import (
     read_json,
     read_record,
 )
+from deployments.scaling_demand import leave_demands
 from deployments.scaling_record import read_scaling
 from deployments.text_completion import TextCompletion
 from deployments.traces import configure_traces
@@ -241,6 +242,7 @@ class Gateway:
         environment = read_environment()
         keys: ApiKeys = load_api_keys(environment)
         check_listen_address(fleet.gateway.host, keys)
+        await asyncio.to_thread(leave_demands, fleet)
         self._service.keys = keys
         self._service.index_keys = IndexKeys(load_index_keys(environment), bool(keys))
         indexes = {name: IndexSource(**source) for name, source in user_config["indexes"].items()}

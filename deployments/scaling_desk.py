@@ -13,11 +13,11 @@ from math import inf, isfinite
 
 from cluster.arrivals import ArrivalHistory
 from cluster.scaling import Need, ReplicaStats, ScalingDecision, ScalingSnapshot, choose_replicas
-from cluster.scaling_share import Claim, Grant, Room, share_replicas
+from cluster.scaling_share import Claim, Grant, share_replicas
 from deployments.cluster_notes import leave_note, read_notes
 from deployments.logs import log_event
+from deployments.scaling_demand import EngineDemand, read_demands
 from deployments.scaling_record import ScalingRecord, write_scaling
-from experts.scaling_settings import Scaling
 
 # Serve asks ten times a second, and replicas report once.
 DECIDE_EVERY_S = 1.0
@@ -33,23 +33,6 @@ NEWEST_START = 0.5
 NEWEST_ANSWER = 0.2
 # Replicas and handles report at different moments, so that a request may be seen at neither for a second or two.
 FORGIVEN = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class EngineDemand:
-    """What the fleet file says of one engine's replicas."""
-
-    engine: str
-    fewest: int
-    most: int
-    target_in_flight: float
-    scaling: Scaling
-    ttft_slo_s: Mapping[str, float]
-    gpus: float
-    cpus: float
-    node_type: str | None
-    idle_sleep_s: float | None
-    room: Room
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +79,22 @@ class ScalingDesk:
         keep_profile: Callable[[str, Sequence[float | None]], None] | None = None,
         read_profiles: Callable[[], Mapping[str, Sequence[float | None]]] | None = None,
         read_sleeps: Callable[[], Mapping[str, float]] | None = None,
+        read_demands: Callable[[], Mapping[str, EngineDemand]] = read_demands,
     ) -> None:
         self._engines: dict[str, _Engine] = {}
+        self._read_demands = read_demands
+        self._demands: Mapping[str, EngineDemand] = {}
+        self._demands_at = -inf
         self._write = write
         self._keep_profile = keep_profile or _keep_profile
         self._read_profiles = read_profiles or _read_profiles
         self._read_sleeps = read_sleeps or _read_sleeps
+
+    def find_demand(self, engine: str, now_s: float) -> EngineDemand | None:
+        """What the fleet file says of an engine, as of a second ago at most; None before it was said."""
+        if not 0 <= now_s - self._demands_at < DECIDE_EVERY_S:
+            self._demands, self._demands_at = self._read_demands(), now_s
+        return self._demands.get(engine)
 
     def decide(self, demand: EngineDemand, seen: Observation) -> int:
         """How many replicas to ask for; within a second of the last decision the same."""

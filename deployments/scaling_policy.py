@@ -7,31 +7,31 @@ therefore in `deployments.scaling_desk`, which is imported there like any other 
 import logging
 from typing import Any
 
-from cluster.scaling_share import Room
 from deployments.logs import log_event
-from deployments.scaling_desk import EngineDemand, Observation, open_desk
-from experts.scaling_settings import Scaling
+from deployments.scaling_desk import Observation, open_desk
 
 
 class ReplicaPolicy:
-    """The policy of one engine; its arguments are JSON of an `EngineDemand` (see `deployments.scaling_plan`)."""
+    """The policy of one engine; what the fleet file says of it comes by `deployments.scaling_demand.leave_demands`."""
 
-    def __init__(self, **demand: Any) -> None:
-        self._demand = EngineDemand(
-            **{**demand, "scaling": Scaling.model_validate(demand["scaling"]), "room": Room(**demand["room"])}
-        )
+    def __init__(self, engine: str) -> None:
+        self._engine = engine
         self._failed = False
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
         """Replicas to ask for, by an AutoscalingContext of Ray Serve; nothing is kept in Serve's own state."""
         try:
-            return open_desk().decide(self._demand, _observe(context)), {}
+            desk = open_desk()
+            demand = desk.find_demand(self._engine, context.current_time)
+            if demand is None:
+                return context.target_num_replicas, {}
+            return desk.decide(demand, _observe(context)), {}
         except Exception as error:  # noqa: BLE001 - an error here would stop Serve's whole control loop
             if not self._failed:
                 log_event(
                     "scaling_failed",
                     logging.ERROR,
-                    engine=self._demand.engine,
+                    engine=self._engine,
                     error=f"{type(error).__name__}: {error}",
                 )
             self._failed = True

@@ -9,7 +9,8 @@ import pytest
 
 from cluster.scaling_share import Room
 from deployments import scaling_desk, scaling_policy
-from deployments.scaling_desk import EngineDemand, Observation, ScalingDesk
+from deployments.scaling_demand import EngineDemand, plan_demand
+from deployments.scaling_desk import Observation, ScalingDesk
 from deployments.scaling_plan import plan_autoscaling
 from deployments.scaling_record import ScalingRecord
 from experts.fleet import Domain, Engine, Fleet, NodeType, Replicas, Slo, Variant
@@ -23,10 +24,15 @@ class Desk:
     records: list[ScalingRecord] = field(default_factory=list)
     profiles: dict[str, Sequence[float | None]] = field(default_factory=dict)
     sleeps: dict[str, float] = field(default_factory=dict)
+    demands: dict[str, EngineDemand] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.desk = ScalingDesk(
-            self.records.append, self.profiles.__setitem__, lambda: self.profiles, lambda: self.sleeps
+            self.records.append,
+            self.profiles.__setitem__,
+            lambda: self.profiles,
+            lambda: self.sleeps,
+            lambda: dict(self.demands),
         )
 
 
@@ -181,15 +187,17 @@ def make_context(**changes: Any) -> Any:
     return SimpleNamespace(**(fields | changes))
 
 
-def test_the_policy_takes_its_arguments_from_json_and_the_newest_figure_of_each_replica(
+def test_the_policy_takes_what_the_file_says_now_and_the_newest_figure_of_each_replica(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     desk = Desk()
     monkeypatch.setattr(scaling_desk, "ScalingDesk", lambda: desk.desk)
     fleet = make_fleet()
-    config = plan_autoscaling(fleet, "law", fleet.engines["law"])
+    config = plan_autoscaling("law", fleet.engines["law"])
     policy = scaling_policy.ReplicaPolicy(**config["policy"]["policy_kwargs"])
-    assert policy(make_context()) == (6, {})
+    assert policy(make_context(target_num_replicas=2)) == (2, {}), "nothing was said of the engine yet"
+    desk.demands["law"] = plan_demand(fleet, "law", fleet.engines["law"])
+    assert policy(make_context(current_time=make_context().current_time + 1)) == (6, {})
     assert desk.records[-1].wishes[1].reason == "40 requests in flight, 4 per replica"
     assert desk.records[-1].capped == "", "the cap of the engine is not one of the fleet"
 
@@ -198,7 +206,7 @@ def test_a_policy_that_fails_keeps_what_there_is_and_says_so_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     fleet = make_fleet()
-    config = plan_autoscaling(fleet, "law", fleet.engines["law"])
+    config = plan_autoscaling("law", fleet.engines["law"])
     policy = scaling_policy.ReplicaPolicy(**config["policy"]["policy_kwargs"])
 
     def fail() -> ScalingDesk:
@@ -209,9 +217,15 @@ def test_a_policy_that_fails_keeps_what_there_is_and_says_so_once(
     assert policy(make_context(target_num_replicas=4)) == (4, {})
 
 
+def test_what_changes_with_the_file_is_not_what_makes_serve_start_replicas_anew() -> None:
+    fleet = make_fleet()
+    config = plan_autoscaling("law", fleet.engines["law"])
+    assert config["policy"]["policy_kwargs"] == {"engine": "law"}
+
+
 def test_serves_own_targets_are_always_set_and_its_delays_are_none() -> None:
     fleet = make_fleet()
-    config = plan_autoscaling(fleet, "law", fleet.engines["law"])
+    config = plan_autoscaling("law", fleet.engines["law"])
     assert config["target_ongoing_requests"] == 4
     assert (config["upscale_delay_s"], config["downscale_delay_s"]) == (0, 0)
     assert (config["min_replicas"], config["max_replicas"]) == (1, 6)

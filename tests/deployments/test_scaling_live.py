@@ -15,6 +15,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from deployments.expert_call import TextDelta
 from deployments.local_ray import start_local_ray, stop_local_ray, use_token
 from deployments.replica_load import ReplicaLoad
+from deployments.scaling_demand import leave_demands
 from deployments.scaling_plan import plan_autoscaling
 from deployments.scaling_record import ScalingRecord, read_scaling
 from experts.fleet import Domain, Engine, Fleet, NodeType, Replicas, Slo, Variant
@@ -72,6 +73,7 @@ def handles(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Depl
             ray.init(address=local.address, log_to_driver=False, logging_level="ERROR")
             serve.start(proxy_location="Disabled")
             fleet = make_fleet()
+            leave_demands(fleet)
             yield {name: deploy(fleet, name) for name in fleet.engines}
             ray.shutdown()
     finally:
@@ -86,7 +88,7 @@ def deploy(fleet: Fleet, name: str) -> DeploymentHandle:
         max_queued_requests=200,
         graceful_shutdown_timeout_s=30,
         graceful_shutdown_wait_loop_s=0.2,
-        autoscaling_config=plan_autoscaling(fleet, name, fleet.engines[name]),
+        autoscaling_config=plan_autoscaling(name, fleet.engines[name]),
     )
     return serve.run(waiter.bind(), name=name, route_prefix=None)
 
