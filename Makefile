@@ -9,7 +9,7 @@ LOCK := requirements/$(ACCEL).lock
 STAMP := $(VENV)/.installed-$(ACCEL)
 FLEET ?= cluster/fleets/pocket.yaml
 
-.PHONY: install demo test check format lock bench-router
+.PHONY: install demo test test-hosts check format lock bench-router
 
 install: $(STAMP)
 
@@ -34,6 +34,10 @@ demo: install
 
 test: install
 	$(BIN)/python -m pytest
+
+# `ray up` over ssh onto machines that it makes itself: root, openssh-server, rsync, iproute2; three to ten minutes.
+test-hosts: install
+	$(BIN)/python -m pytest -m hosts
 
 check: install
 	$(BIN)/ruff check .

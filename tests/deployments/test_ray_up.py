@@ -13,7 +13,7 @@ from benchmarks.ray_up import GATEWAY, MACHINES, run_fleet
 from tests.conftest import ROOT
 from tests.encoder_files import lend_encoder_files
 
-pytestmark = pytest.mark.engine
+pytestmark = [pytest.mark.engine, pytest.mark.hosts]
 
 
 def find_network_devices() -> set[str]:
