@@ -76,9 +76,8 @@ def test_memory_goes_to_the_busy_engine_and_back_and_no_request_is_lost(node: No
     calm.submit(REQUESTS)
     # Both want more than there is: each comes to its half while the other works on.
     node.await_true(lambda rows: all(row.quota_bytes == half for row in rows.values()))
-    for engine in (busy, calm):
-        node.await_true(lambda rows, engine=engine: engine.observe().finished == 24)
-        assert engine.observe().tokens == 24 * 150
+    node.await_true(lambda rows: all(engine.observe().finished == 24 for engine in (busy, calm)))
+    assert [engine.observe().tokens for engine in (busy, calm)] == [24 * 150, 24 * 150]
 
 
 def test_a_killed_engine_gives_its_share_back_within_a_second_and_the_other_never_stalls(node: Node) -> None:
