@@ -4,14 +4,14 @@ The traces (Azure Public Dataset, AzureLLMInferenceDataset2023, two services, on
 arrivals come in bursts; an hour has no day, so the shape of the day, the launches and the spikes are made up here.
 """
 
-import csv
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cluster.simulation_requests import load_trace as read_trace
 
 Floats = NDArray[np.float64]
 DAY_S = 86_400
@@ -71,15 +71,13 @@ class Trace:
 @cache
 def load_trace(folder: Path, name: str) -> Trace:
     """Read `azure_llm_2023_<name>.csv`."""
-    with (folder / f"azure_llm_2023_{name}.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    times = np.array([datetime.fromisoformat(row["TIMESTAMP"][:26]).timestamp() for row in rows])
-    counts = np.bincount(((times - times[0]) // BURST_S).astype(int))[:-1]
+    rows = read_trace(folder / f"azure_llm_2023_{name}.csv")
+    counts = np.bincount([int(row.at_s // BURST_S) for row in rows])[:-1]
     return Trace(
         counts / counts.mean(),
         float(counts.mean()) / BURST_S,
-        float(np.mean([int(row["ContextTokens"]) for row in rows])),
-        float(np.mean([int(row["GeneratedTokens"]) for row in rows])),
+        float(np.mean([row.prompt_tokens for row in rows])),
+        float(np.mean([row.output_tokens for row in rows])),
     )
 
 

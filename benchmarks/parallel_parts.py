@@ -6,10 +6,6 @@ is what its response says: `timings_s.total`, from the request to the end of the
 putting the answers together and what the event loop waits for a core that the engine works on.
 """
 
-import os
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +16,7 @@ import numpy as np
 import yaml
 from rich.console import Console
 
+from benchmarks.own_guildhall import own_guildhall
 from benchmarks.result import save_result
 from experts.fleet_file import load_fleet
 
@@ -43,28 +40,15 @@ console = Console(stderr=True)
 @contextmanager
 def running_fleet() -> Iterator[str]:
     """The pocket fleet on a port and in a data folder of its own; gives its URL, and stops it whatever happened."""
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "GUILDHALL_DATA_DIR": f"{folder}/data"}
-        for name in ("RAY_ADDRESS", "GUILDHALL_URL", "GUILDHALL_API_KEYS", "GUILDHALL_API_KEYS_FILE"):
-            environment.pop(name, None)
+    with own_guildhall(START_TIMEOUT_S) as (folder, run):
         document = load_fleet(FLEET_FILE).model_dump(mode="json", exclude_unset=True)
         document["gateway"]["port"] = PORT
-        file = Path(folder) / "fleet.yaml"
+        file = folder / "fleet.yaml"
         file.write_text(yaml.safe_dump(document, sort_keys=False))
-
-        def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-            command = [sys.executable, "-m", "deployments.cli", *arguments]
-            return subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
-            )
-
-        try:
-            started = run("up", str(file))
-            if started.returncode != 0:
-                raise RuntimeError(f"the pocket fleet did not start: {started.stderr[-2000:]}")
-            yield f"http://127.0.0.1:{PORT}"
-        finally:
-            run("down")
+        started = run("up", str(file))
+        if started.returncode != 0:
+            raise RuntimeError(f"the pocket fleet did not start: {started.stderr[-2000:]}")
+        yield f"http://127.0.0.1:{PORT}"
 
 
 def ask(client: httpx.Client, count: int) -> dict[str, float]:

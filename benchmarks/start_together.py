@@ -7,9 +7,6 @@ they start. `GUILDHALL_BENCH_ENGINES` starts another number than ten.
 
 import json
 import os
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +19,7 @@ import httpx
 import yaml
 from rich.console import Console
 
+from benchmarks.own_guildhall import own_guildhall
 from benchmarks.result import save_result
 from deployments.start_queue import StartQueue, choose_queue_folder
 
@@ -114,17 +112,8 @@ def sampled_turns() -> Iterator[Turns]:
 @contextmanager
 def own_fleet() -> Iterator[Any]:
     """A function that brings the fleet to so many engines and gives their KV tokens; all ends with the `with`."""
-    with tempfile.TemporaryDirectory() as folder:
-        environment = {**os.environ, "GUILDHALL_DATA_DIR": f"{folder}/data"}
-        for name in ("RAY_ADDRESS", "GUILDHALL_URL", "GUILDHALL_API_KEYS", "GUILDHALL_API_KEYS_FILE"):
-            environment.pop(name, None)
-        file = Path(folder) / "fleet.yaml"
-
-        def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-            command = [sys.executable, "-m", "deployments.cli", *arguments]
-            return subprocess.run(
-                command, env=environment, capture_output=True, text=True, timeout=START_TIMEOUT_S, check=False
-            )
+    with own_guildhall(START_TIMEOUT_S) as (folder, run):
+        file = folder / "fleet.yaml"
 
         def bring_to(engines: int) -> tuple[dict[str, int], float, list[str]]:
             file.write_text(yaml.safe_dump(build_document(engines), sort_keys=False))
@@ -136,10 +125,7 @@ def own_fleet() -> Iterator[Any]:
             tokens = {line["engine"]: state["kv_tokens"] for line in lines for state in line["replica_states"]}
             return tokens, float(json.loads(done.stdout)["total_s"]), waited
 
-        try:
-            yield bring_to
-        finally:
-            run("down")
+        yield bring_to
 
 
 def main() -> None:
