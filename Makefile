@@ -32,8 +32,9 @@ $(STAMP): $(LOCK) pyproject.toml
 demo: install
 	@$(BIN)/python -m deployments.demo $(if $(ONCE),--once)
 
+# Fleets and engines one after another in one process, everything else beside them in a second one.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # `ray up` over ssh onto machines that it makes itself: root, openssh-server, rsync, iproute2; three to ten minutes.
 test-hosts: install

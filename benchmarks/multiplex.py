@@ -1,10 +1,11 @@
 """Several experts on one machine: Guildhall's quotas and turns beside a static partition and plain sharing.
 
-Four engines with the pocket base, each its own vLLM engine with one thread, on the machine's cores with little KV
+Four engines with the pocket base, each its own vLLM engine, on the machine's cores with little KV
 memory. Requests are Poisson by domain, popularity by power law with skew α, lengths from Azure's trace of
-conversations, scaled to the context. All contenders get the same requests. For each α two rounds: an overload, in which
-all requests come in half the time that the machine needs for them, gives the throughput; a load of 60 % gives the SLO
-attainment, where a request's SLO is a multiple of the latency that it has alone. Then the domains are asked evenly, and
+conversations, scaled to the context. All contenders get the same requests, one after another in every round; the
+engines of those that wait take no step. For each α two rounds: an overload, in which all requests come in half the time
+that the machine needs for them, gives the throughput; a load of 60 % gives the SLO attainment, where a request's SLO is
+a multiple of the latency that it has alone. Then the domains are asked evenly, and
 one of them ten times as much for a while. `make bench-multiplex`, or
 `python -m benchmarks.multiplex --alphas 2.1 --seconds 10`.
 """
@@ -13,6 +14,7 @@ import argparse
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -37,6 +39,7 @@ from benchmarks.shared_node import (
     set_rates,
 )
 from cluster.simulation_requests import Arrival, order_arrivals
+from deployments.node_share import count_cores
 from deployments.timed_engine import TimedEngine
 
 ALPHAS = (0.7, 0.9, 1.3, 1.7, 2.1)
@@ -45,6 +48,7 @@ SCALES = (2, 5, 8, 10)
 OVERLOAD, MODERATE, CALM = 2.0, 0.6, 0.25
 PROBE_REQUESTS = 30
 ALONE_REPEATS = 3
+SPIKE_REPEATS = 2
 SPIKE = 10.0
 THROUGHPUT_TARGETS = {0.7: 1.0, 1.3: 1.3, 2.1: 1.8}
 ATTAINMENT_SLACK = 0.01
@@ -71,15 +75,16 @@ def main() -> None:
     options = arguments.parse_args()
     lengths = load_lengths(options.trace)
     started = time.monotonic()
-    contenders: dict[Way, dict[str, Any]] = {}
-    alone, capacity = Alone(0.0, 0.0, 0.0), 0.0
-    for way in WAYS:
-        with tempfile.TemporaryDirectory() as folder, running_engines(way, Path(folder) / "node.ledger") as engines:
-            if not capacity:
-                alone = measure_alone(engines)
-                capacity = measure_capacity(engines, lengths)
-                print(f"alone {alone}, capacity {capacity:.1f} requests/s", flush=True)
-            contenders[way] = measure_contender(way, engines, options.alphas, options.seconds, capacity, alone, lengths)
+    with ExitStack() as stack:
+        engines: dict[Way, dict[str, TimedEngine]] = {}
+        for way in WAYS:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            cpus = count_cores() if way == "guildhall" else 1
+            engines[way] = stack.enter_context(running_engines(way, folder / "node.ledger", cpus=cpus))
+        alone = measure_alone(engines["static"])
+        capacity = measure_capacity(engines["static"], lengths)
+        print(f"alone {alone}, capacity {capacity:.1f} requests/s", flush=True)
+        contenders = measure_contenders(engines, options.alphas, options.seconds, capacity, alone, lengths)
     figures = {
         "arguments": f"--alphas {' '.join(map(str, options.alphas))} --seconds {options.seconds:g}",
         "setting": {
@@ -135,69 +140,86 @@ def measure_capacity(engines: Mapping[str, TimedEngine], lengths: Sequence[Lengt
     return len(answered) / max(one.ended_at_s for one in answered)
 
 
-def measure_contender(
-    way: Way,
-    engines: Mapping[str, TimedEngine],
+def measure_contenders(
+    engines: Mapping[Way, Mapping[str, TimedEngine]],
     alphas: Sequence[float],
     seconds: float,
     capacity: float,
     alone: Alone,
     lengths: Sequence[Length],
-) -> dict[str, Any]:
-    cells = []
+) -> dict[Way, dict[str, Any]]:
+    """Every round of every contender."""
+    found: dict[Way, dict[str, Any]] = {way: {"cells": []} for way in engines}
     for place, alpha in enumerate(alphas):
         crowd = draw_requests(set_rates(OVERLOAD * capacity, alpha), seconds / 2, lengths, 2 * place)
-        over = run_requests(engines, crowd)
-        rates = set_rates(MODERATE * capacity, alpha)
-        moderate = run_requests(engines, draw_requests(rates, seconds, lengths, 2 * place + 1))
-        cells.append(
-            {
-                "alpha": alpha,
-                "requests_per_s": len(over) / max(one.ended_at_s for one in over),
-                "output_tokens_per_s": sum(one.arrival.output_tokens for one in over)
-                / max(one.ended_at_s for one in over),
-                "overload_requests": len(over),
-                "moderate_requests": len(moderate),
-                "slo_attainment": {str(scale): measure_attainment(moderate, alone, scale) for scale in SCALES},
-                "slo_attainment_by_domain": {
-                    domain: {
-                        str(scale): measure_attainment(
-                            [one for one in moderate if one.arrival.domain == domain], alone, scale
-                        )
-                        for scale in SCALES
-                    }
-                    for domain in DOMAINS
-                },
-                "ttft_s": {
-                    "p50": quantile([one.ttft_s for one in moderate], 0.5),
-                    "p99": quantile([one.ttft_s for one in moderate], 0.99),
-                },
-            }
-        )
-        print(way, cells[-1], flush=True)
-    return {"cells": cells, "spike": measure_spike(engines, seconds, capacity, lengths)}
+        moderate = draw_requests(set_rates(MODERATE * capacity, alpha), seconds, lengths, 2 * place + 1)
+        over = {way: run_requests(own, crowd) for way, own in engines.items()}
+        calm = {way: run_requests(own, moderate) for way, own in engines.items()}
+        for way in engines:
+            cell = {"alpha": alpha, **describe_throughput(over[way]), **describe_attainment(calm[way], alone)}
+            found[way]["cells"].append(cell)
+            print(way, cell, flush=True)
+    for way, spike in measure_spike(engines, seconds, capacity, lengths).items():
+        found[way]["spike"] = spike
+        print(way, spike, flush=True)
+    return found
+
+
+def describe_throughput(answered: Sequence[Answered]) -> dict[str, Any]:
+    """Of an overload, from its first request to its last answer."""
+    ended_at_s = max(one.ended_at_s for one in answered)
+    return {
+        "overload_requests": len(answered),
+        "requests_per_s": len(answered) / ended_at_s,
+        "output_tokens_per_s": sum(one.arrival.output_tokens for one in answered) / ended_at_s,
+    }
+
+
+def describe_attainment(answered: Sequence[Answered], alone: Alone) -> dict[str, Any]:
+    """SLO attainment at every scale, of all and by domain."""
+    domains = {domain: [one for one in answered if one.arrival.domain == domain] for domain in DOMAINS}
+    return {
+        "moderate_requests": len(answered),
+        "slo_attainment": {str(scale): measure_attainment(answered, alone, scale) for scale in SCALES},
+        "slo_attainment_by_domain": {
+            domain: {str(scale): measure_attainment(own, alone, scale) for scale in SCALES}
+            for domain, own in domains.items()
+        },
+        "ttft_s": {
+            "p50": quantile([one.ttft_s for one in answered], 0.5),
+            "p99": quantile([one.ttft_s for one in answered], 0.99),
+        },
+    }
 
 
 def measure_spike(
-    engines: Mapping[str, TimedEngine], seconds: float, capacity: float, lengths: Sequence[Length]
-) -> dict[str, Any]:
+    engines: Mapping[Way, Mapping[str, TimedEngine]], seconds: float, capacity: float, lengths: Sequence[Length]
+) -> dict[Way, dict[str, Any]]:
     """The p99 TTFT of all domains but the first, calm and while the first is asked ten times as much for a third."""
     rates = set_rates(CALM * capacity, 0.0)
-    calm = draw_requests(rates, 2 * seconds, lengths, 100)
     more = {DOMAINS[0]: (SPIKE - 1) * rates[DOMAINS[0]]}
-    spike = draw_requests(more, 2 * seconds / 3, lengths, 101, begin_s=2 * seconds / 3)
-    found = {}
-    for name, arrivals in (("calm", calm), ("spike", order_arrivals([*calm, *spike]))):
-        answered = run_requests(engines, arrivals)
-        others = [one.ttft_s for one in answered if one.arrival.domain != DOMAINS[0]]
-        found[name] = {
-            "others_requests": len(others),
-            "others_ttft_p50_s": quantile(others, 0.5),
-            "others_ttft_p99_s": quantile(others, 0.99),
+    ttfts: dict[Way, dict[str, list[float]]] = {way: {"calm": [], "spike": []} for way in engines}
+    for repeat in range(SPIKE_REPEATS):
+        calm = draw_requests(rates, 2 * seconds, lengths, 100 + 2 * repeat)
+        extra = draw_requests(more, 2 * seconds / 3, lengths, 101 + 2 * repeat, begin_s=2 * seconds / 3)
+        for name, arrivals in (("calm", calm), ("spike", order_arrivals([*calm, *extra]))):
+            for way, own in engines.items():
+                answered = run_requests(own, arrivals)
+                ttfts[way][name] += [one.ttft_s for one in answered if one.arrival.domain != DOMAINS[0]]
+    return {
+        way: {
+            **{
+                name: {
+                    "others_requests": len(values),
+                    "others_ttft_p50_s": quantile(values, 0.5),
+                    "others_ttft_p99_s": quantile(values, 0.99),
+                }
+                for name, values in of.items()
+            },
+            "growth_of_p99": quantile(of["spike"], 0.99) / quantile(of["calm"], 0.99),
         }
-    growth = found["spike"]["others_ttft_p99_s"] / found["calm"]["others_ttft_p99_s"]
-    print("spike", found, growth, flush=True)
-    return {**found, "growth_of_p99": growth}
+        for way, of in ttfts.items()
+    }
 
 
 def measure_attainment(answered: Sequence[Answered], alone: Alone, scale: float) -> float | None:

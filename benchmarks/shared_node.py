@@ -23,9 +23,9 @@ TRACE = Path(__file__).parents[2] / "shared/data/traces/azure_llm_2023_conv.csv"
 DOMAINS = ("a", "b", "c", "d")
 CONTEXT = 1024
 BLOCK_TOKENS = 32
-# Of the machine's KV memory, in all contenders: an equal share holds two sequences of full length or seven of the
+# Of the machine's KV memory, in all contenders: an equal share holds one sequence of full length or four of the
 # trace's average one, so that memory and not only cores decides what an engine can do.
-KV_BLOCKS = 256
+KV_BLOCKS = 160
 MAX_SEQS = 64
 # What a shared node's floors are set by; the SLO that is measured is a multiple of the latency alone.
 TTFT_S, TPOT_S = 2.0, 0.05
@@ -38,7 +38,7 @@ WAYS: Mapping[Way, str] = {
     "static": "an equal part of the KV memory each, and every engine pinned to one core, two engines to each",
     "ray": "an equal part of the KV memory each, one thread each (as Ray sets OMP_NUM_THREADS for a share of a CPU), "
     "cores as the operating system gives them",
-    "guildhall": "quotas of one KV memory, and cores by turn",
+    "guildhall": "quotas of one KV memory; cores by turn, more than one for a long step while others have no requests",
 }
 
 
@@ -97,19 +97,16 @@ def measure_block_bytes() -> int:
     return round(memory.kv_gib_per_token * GIB) * BLOCK_TOKENS
 
 
-def plan_setup(way: Way, place: int, kv_blocks: int, ledger: Path) -> EngineSetup:
-    """How one of the engines is started; in all ways its model runs in the engine-core process, on one thread."""
-    engine = Engine(model=MODEL, dtype="bfloat16", max_model_len=CONTEXT, max_num_seqs=MAX_SEQS, cpus=1)
+def plan_setup(way: Way, place: int, kv_blocks: int, cpus: int, ledger: Path) -> EngineSetup:
+    """How one of the engines is started; in all ways its model runs in the engine-core process."""
+    engine = Engine(model=MODEL, dtype="bfloat16", max_model_len=CONTEXT, max_num_seqs=MAX_SEQS, cpus=cpus)
     arguments = plan_engine_arguments(engine)
     kwargs = arguments.engine_kwargs | {"block_size": BLOCK_TOKENS}
     env: dict[str, str | None] = dict(arguments.env_vars)
     total = kv_blocks * measure_block_bytes()
     if way == "guildhall":
-        sharing = EngineSharing(str(ledger), DOMAINS[place], "cpu", total, 1, TTFT_S, TPOT_S)
-        # The most that one may hold: all but one sequence of each other.
-        least = -(-CONTEXT // BLOCK_TOKENS) + 1
-        pool = kv_blocks - (len(DOMAINS) - 1) * least
-        kwargs |= sharing.to_engine_kwargs() | {"kv_cache_memory_bytes": pool * measure_block_bytes()}
+        sharing = EngineSharing(str(ledger), DOMAINS[place], "cpu", total, cpus, TTFT_S, TPOT_S)
+        kwargs |= sharing.to_engine_kwargs() | {"kv_cache_memory_bytes": total}
         return EngineSetup(MODEL, kwargs, env)
     kwargs["kv_cache_memory_bytes"] = total // len(DOMAINS)
     if way == "ray":
@@ -121,11 +118,13 @@ def plan_setup(way: Way, place: int, kv_blocks: int, ledger: Path) -> EngineSetu
 
 
 @contextmanager
-def running_engines(way: Way, ledger: Path, kv_blocks: int = KV_BLOCKS) -> Iterator[dict[str, TimedEngine]]:
-    """The engines of one contender, warm; they end with the block."""
+def running_engines(
+    way: Way, ledger: Path, kv_blocks: int = KV_BLOCKS, cpus: int = 1
+) -> Iterator[dict[str, TimedEngine]]:
+    """The engines of one contender, with as many threads each, warm; they end with the block."""
     with ExitStack() as stack:
         engines = {
-            domain: stack.enter_context(TimedEngine(plan_setup(way, place, kv_blocks, ledger)))
+            domain: stack.enter_context(TimedEngine(plan_setup(way, place, kv_blocks, cpus, ledger)))
             for place, domain in enumerate(DOMAINS)
         }
         for engine in engines.values():

@@ -125,8 +125,7 @@ def compare(
 
 
 def simulate_case(way: Way, arrivals: Sequence[Arrival], measured: Measured) -> dict[str, float]:
-    least = -(-CONTEXT // BLOCK_TOKENS) + 1
-    blocks = KV_BLOCKS - (len(DOMAINS) - 1) * least if way == "guildhall" else KV_BLOCKS // len(DOMAINS)
+    blocks = KV_BLOCKS if way == "guildhall" else KV_BLOCKS // len(DOMAINS)
     placed = [
         PlacedReplica(
             ReplicaSettings(domain, blocks * BLOCK_TOKENS, BLOCK_TOKENS, MAX_SEQS, STEP_TOKENS, CONTEXT),

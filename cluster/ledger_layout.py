@@ -12,7 +12,7 @@ from zlib import crc32
 
 from cluster.node_load import EngineLoad
 
-LAYOUT = 1
+LAYOUT = 2
 ROWS = 64
 HEADER_BYTES = 64
 # Heartbeat and claim have a cache line of their own: they are stored apart from the rest, eight bytes at once.
@@ -29,7 +29,7 @@ HEAD = struct.Struct("=dQ")
 HEARTBEAT = struct.Struct("=d")
 NUMBER = struct.Struct("=Q")
 # Checksum, number, then what belongs to the node and the engine's load in the order of its fields.
-_COPY = struct.Struct("=IQ qq 40sQ16s qqq d qqqqqqq dddd d qqq dd")
+_COPY = struct.Struct("=IQ qq 40sQ16s qqq d qqqqqqqq dddd qqq dd")
 _CHECKSUM = struct.Struct("=I")
 NUMBER_OFFSET = _CHECKSUM.size
 _NONE = math.nan
@@ -77,11 +77,11 @@ def pack_entry(number: int, entry: Entry) -> bytes:
         e.pool_bytes,
         e.block_bytes,
         e.sequence_bytes,
+        e.request_bytes,
         e.hold_s,
         e.step_s,
         e.token_s,
         e.stepped_at,
-        _NONE if e.queued_at is None else e.queued_at,
         e.step_tokens,
         e.max_tokens,
         e.threads,
@@ -97,6 +97,5 @@ def unpack_entry(copy: bytes) -> Entry | None:
     if not claim or checksum != crc32(copy[NUMBER_OFFSET : _COPY.size]):
         return None
     rest[3] = None if math.isnan(rest[3]) else rest[3]
-    rest[15] = None if math.isnan(rest[15]) else rest[15]
     load = EngineLoad(engine.rstrip(b"\0").decode(), claim, device.rstrip(b"\0").decode(), *rest)
     return Entry(load, None if kv_bytes == _NO_BYTES else kv_bytes, cores)

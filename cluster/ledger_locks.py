@@ -1,4 +1,4 @@
-"""The locks beside a ledger, which the kernel gives back when their holder dies: of the table, of rows and of cores.
+"""The locks beside a ledger, which the kernel gives back when their holder dies: of the table, rows and core slots.
 
 They are bytes of one file, held as POSIX record locks: no child inherits them. A process opens the file once, since
 closing any of its descriptors gives back all of its locks.
@@ -15,7 +15,7 @@ from cluster.ledger_layout import ROWS
 
 _TABLE = 0
 _FIRST_ROW = 1
-_FIRST_CORE = 1 + ROWS
+_FIRST_SLOT = 1 + ROWS
 
 
 class LedgerLocks:
@@ -66,13 +66,13 @@ class LedgerLocks:
         """Give back a row."""
         self._release(_FIRST_ROW + row)
 
-    def try_core(self, core: int) -> bool:
-        """Take a core for a step; False where another process has it."""
-        return self._try(_FIRST_CORE + core)
+    def try_slot(self, slot: int) -> bool:
+        """Take a slot for a step; False where another process has it."""
+        return self._try(_FIRST_SLOT + slot)
 
-    def release_core(self, core: int) -> None:
-        """Give back a core."""
-        self._release(_FIRST_CORE + core)
+    def release_slot(self, slot: int) -> None:
+        """Give back a slot."""
+        self._release(_FIRST_SLOT + slot)
 
     def _try(self, byte: int, kind: int = fcntl.LOCK_EX) -> bool:
         try:

@@ -35,6 +35,8 @@ class EngineLoad:
     block_bytes: int
     sequence_bytes: int
     """One sequence of full length: with less an engine might not finish a request."""
+    request_bytes: int
+    """What a request holds at its end, a running mean; at first a sequence of full length."""
     hold_s: float
     """How long a request holds its blocks."""
     step_s: float
@@ -42,8 +44,6 @@ class EngineLoad:
     """Seconds per token of a prefill; 0 before the first."""
     stepped_at: float
     """End of the last step, or the start of the engine."""
-    queued_at: float | None
-    """Since when the engine waits for cores; None while it does not."""
     step_tokens: int
     """Tokens of the last step."""
     max_tokens: int

@@ -9,6 +9,7 @@ given back enough. After MuxServe's quotas (arXiv 2404.02015, section 3.3), with
 from dataclasses import dataclass
 from typing import Literal
 
+from cluster.core_slots import SLOTS_PER_CORE
 from cluster.node_load import DeviceLoad, EngineLoad
 
 Why = Literal["own pool", "share", "lends", "borrows", "short"]
@@ -43,6 +44,8 @@ class Quota:
     floor_bytes: int
     """Never lent."""
     tokens_per_step: int
+    cores_per_step: int
+    """What a step with enough work may use."""
     turn: int
     """Place in the order in which engines step where cores are short; 0 is first."""
     why: Why
@@ -83,13 +86,25 @@ def set_quotas(load: DeviceLoad) -> Quotas:
     """
     engines = load.engines
     turns = _order_turns(engines)
-    tokens = _limit_tokens(load)
+    cores = _part_cores(load)
+    tokens = _limit_tokens(load, cores)
     if load.kv_bytes is None:
         return Quotas(
             load.device,
             None,
             tuple(
-                Quota(e.engine, e.claim, e.pool_bytes, e.pool_bytes, e.pool_bytes, tokens[i], turns[i], "own pool", ())
+                Quota(
+                    e.engine,
+                    e.claim,
+                    e.pool_bytes,
+                    e.pool_bytes,
+                    e.pool_bytes,
+                    tokens[i],
+                    cores[i],
+                    turns[i],
+                    "own pool",
+                    (),
+                )
                 for i, e in enumerate(engines)
             ),
         )
@@ -120,7 +135,20 @@ def set_quotas(load: DeviceLoad) -> Quotas:
         if shares[i] < engine.least_bytes:
             why = "short"
         own = tuple(loan for loan in loans if engine.claim in (loan.lender, loan.borrower))
-        quotas.append(Quota(engine.engine, engine.claim, kv_bytes, shares[i], floors[i], tokens[i], turns[i], why, own))
+        quotas.append(
+            Quota(
+                engine.engine,
+                engine.claim,
+                kv_bytes,
+                shares[i],
+                floors[i],
+                tokens[i],
+                cores[i],
+                turns[i],
+                why,
+                own,
+            )
+        )
     return Quotas(load.device, load.kv_bytes, tuple(quotas))
 
 
@@ -174,7 +202,7 @@ def _fill(least: list[int], most: list[int], total: int) -> list[int]:
 
 
 def _set_floors(engines: tuple[EngineLoad, ...], shares: list[int]) -> list[int]:
-    """Of each share what is never lent: one sequence, and what the slowest borrower could not return within the TTFT.
+    """Of each share what is never lent: one request, and what the slowest borrower could not return within the TTFT.
 
     A borrower with B running requests returns the first blocks after a B-th of the time that a request holds them.
     """
@@ -183,7 +211,7 @@ def _set_floors(engines: tuple[EngineLoad, ...], shares: list[int]) -> list[int]
     for i, engine in enumerate(engines):
         slowest = max((s for j, s in enumerate(returns) if j != i), default=0.0)
         part = int(shares[i] * min(1.0, slowest / engine.ttft_s)) // engine.block_bytes * engine.block_bytes
-        floors.append(min(shares[i], max(engine.least_bytes, part)))
+        floors.append(min(shares[i], max(min(engine.request_bytes, engine.least_bytes), part)))
     return floors
 
 
@@ -217,10 +245,10 @@ def _match_loans(engines: tuple[EngineLoad, ...], given: list[int], borrowed: li
     return loans
 
 
-def _limit_tokens(load: DeviceLoad) -> list[int]:
+def _limit_tokens(load: DeviceLoad, cores: list[int]) -> list[int]:
     """Tokens per step: all that vLLM allows, unless a long step would hold the cores that another engine decodes on."""
     active = [e for e in load.engines if e.active]
-    if sum(e.threads for e in active) <= load.cores:
+    if sum(n for n, e in zip(cores, load.engines, strict=True) if e.active) <= SLOTS_PER_CORE * load.cores:
         return [e.max_tokens for e in load.engines]
     limits = []
     for engine in load.engines:
@@ -231,6 +259,14 @@ def _limit_tokens(load: DeviceLoad) -> list[int]:
         tokens = max(_STEP_PART_OF_TPOT * tpot_s / engine.token_s, _LEAST_PREFILL_TOKENS) + engine.running
         limits.append(int(min(engine.max_tokens, tokens)))
     return limits
+
+
+def _part_cores(load: DeviceLoad) -> list[int]:
+    """Cores in equal parts among the engines with requests: side by side they do more than in turns of all cores."""
+    if sum(e.threads for e in load.engines) <= load.cores:
+        return [e.threads for e in load.engines]
+    active = sum(e.active for e in load.engines)
+    return [min(e.threads, max(1, load.cores // (active + (not e.active)))) for e in load.engines]
 
 
 def _somebody_waits_long(load: DeviceLoad, own: EngineLoad) -> bool:

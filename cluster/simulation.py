@@ -11,6 +11,7 @@ from itertools import count
 from math import ceil
 from random import Random
 
+from cluster.core_slots import SLOTS_PER_CORE
 from cluster.simulation_engine import Grant, Load, ReplicaSettings, SimulatedReplica, SimulatedRequest
 from cluster.simulation_requests import Arrival
 from cluster.step_times import StepTimes
@@ -176,11 +177,11 @@ class _Simulation:
             self._schedule(place, now)
 
     def _begin_shared(self, name: str, now: float) -> None:
-        """Steps of one node's replicas, by turn, as far as its cores go."""
+        """Steps of one node's replicas, by turn, as far as the slots of its cores go."""
         assert self._share is not None
         node = self._nodes[name]
         grants = self._share(name, now, [self._replicas[member].observe_load() for member in node.members])
-        free = node.cores
+        free = SLOTS_PER_CORE * node.cores
         ready: list[tuple[int, int]] = []
         for member, grant in zip(node.members, grants, strict=True):
             self._replicas[member].grant = grant

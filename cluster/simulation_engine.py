@@ -56,6 +56,8 @@ class Load:
     # What the running ones will hold at their ends, and with them those that wait and would find a place.
     kv_at_ends: int
     kv_wanted: int
+    # Of a request at its end, on average; 0 before the first has ended.
+    kv_of_request: int
     hold_s: float
     stepped_at_s: float
 
@@ -89,6 +91,7 @@ class SimulatedReplica:
     stepped_at_s: float = 0.0
     # How long requests hold their blocks: a mean that forgets, a tenth with each.
     hold_s: float = 0.0
+    _kv_of_request: float = 0.0
     _chunks: list[tuple[SimulatedRequest, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -119,6 +122,7 @@ class SimulatedReplica:
             self.kv_tokens_used,
             at_ends,
             at_ends + sum(self._measure_end(request) for request in queued[:places]),
+            round(self._kv_of_request),
             self.hold_s,
             self.stepped_at_s,
         )
@@ -217,6 +221,8 @@ class SimulatedReplica:
         request.ended_at = now
         held = now - request.begun_at
         self.hold_s = held if not self.hold_s else 0.9 * self.hold_s + 0.1 * held
+        size = self._measure_end(request)
+        self._kv_of_request = size if not self._kv_of_request else 0.9 * self._kv_of_request + 0.1 * size
         ended.append(request)
 
     def _preempt(self) -> None:

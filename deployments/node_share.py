@@ -31,6 +31,8 @@ class StepShare:
     tokens: int
     admit: bool
     """Whether new requests may begin."""
+    cores: int
+    """What a step with enough work may use."""
     turn: int
     crowded: bool
     """Whether steps take turns on the cores."""
@@ -70,13 +72,17 @@ class NodeShare:
             self._write()
             return self._settle()
 
-    def take_cores(self, share: StepShare) -> None:
-        """Wait for the cores of a step, where engines have to take turns; not for long."""
+    def take_core(self, share: StepShare) -> None:
+        """Wait for a core, where engines have to take turns; not for long."""
         if not share.crowded:
             return
         last = time.monotonic() + _CORES_WAIT_S
-        while not self._slots.try_take(self._sharing.threads) and time.monotonic() < last:
+        while not self._slots.take(1) and time.monotonic() < last:
             time.sleep(_CORES_POLL_S * (1 + share.turn))
+
+    def take_more_cores(self, share: StepShare) -> int:
+        """Take what is free of the cores that a step with enough work may use; how many threads it may run."""
+        return max(1, self._slots.take(share.cores)) if share.crowded else share.cores
 
     def give_cores_back(self) -> None:
         """The step is over."""
@@ -124,6 +130,7 @@ class NodeShare:
             self._quota_bytes,
             min(q.tokens_per_step for q in quotas),
             all(s.admit for s in settled),
+            min(q.cores_per_step for q in quotas),
             max(q.turn for q in quotas),
             crowded,
         )

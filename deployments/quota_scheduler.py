@@ -4,10 +4,12 @@ Preemption and prefix caching stay vLLM's; a withheld block is one that nobody g
 by `deployments.engine_sharing`, it runs in the engine-core process.
 """
 
+import math
 import os
 import time
 from typing import Any
 
+import torch
 from vllm.config import VllmConfig
 from vllm.v1.core.kv_cache_utils import KVCacheBlock
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
@@ -34,6 +36,8 @@ _WARM_UP_STEPS = 3
 # beside three other engines and 2 ms beside 31; a step of the pocket base takes 4 ms.
 _LOOK_S = (0.01, 0.1)
 _LOOK_TIMES = 100
+# A step that takes less on one core is not worth a second: its threads would wait for each other in every layer.
+_MORE_CORES_S = 0.006
 # vLLM's loop asks again at once while requests wait and none may run: a pause keeps the core for those that do.
 _NOTHING_TO_RUN_S = 0.001
 
@@ -52,13 +56,15 @@ class _Quotas(Scheduler):
         # Without the one that vLLM keeps as a placeholder, which is never written.
         self._blocks = self._pool.num_gpu_blocks - 1
         self._block_bytes = kv_cache_config.kv_cache_tensors[0].size // self._pool.num_gpu_blocks
+        self._request_blocks = float(self._count_blocks(self.max_model_len))
         self._sequence_blocks = min(self._blocks, self._count_blocks(self.max_model_len))
         self._most_running = self.max_num_running_reqs
         self._most_tokens = self.max_num_scheduled_tokens
         self._withheld: list[KVCacheBlock] = []
         self._wall_to_monotonic = time.monotonic() - time.time()
         self._step_began_at = self._stepped_at = time.monotonic()
-        self._step_s = self._token_s = self._answer_tokens = 0.0
+        self._step_s = self._decode_step_s = self._token_s = self._answer_tokens = 0.0
+        self._threads = sharing.threads
         self._step_tokens = self._steps = 0
         self._counts, self._looked_at, self._look_after_s = (0, 0), 0.0, 0.0
         self._pages = find_pages(vllm_config, kv_cache_config) if sharing.kv_bytes is not None else None
@@ -73,13 +79,15 @@ class _Quotas(Scheduler):
         if counts != self._counts or now > self._looked_at + self._look_after_s:
             self._counts, self._looked_at = counts, now
             self._look()
-        self._share.take_cores(self._step_share)
+        self._share.take_core(self._step_share)
         self._step_began_at = time.monotonic()
         output = super().schedule(throttle_prefills)
-        if not output.total_num_scheduled_tokens:
-            self._share.give_cores_back()
-            if self.waiting and not self.running:
-                time.sleep(_NOTHING_TO_RUN_S)
+        if output.total_num_scheduled_tokens:
+            self._use_cores(output.total_num_scheduled_tokens)
+            return output
+        self._share.give_cores_back()
+        if self.waiting and not self.running:
+            time.sleep(_NOTHING_TO_RUN_S)
         return output
 
     def update_from_output(
@@ -111,6 +119,7 @@ class _Quotas(Scheduler):
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
         self._answer_tokens = _update_mean(self._answer_tokens, request.num_output_tokens)
+        self._request_blocks = _update_mean(self._request_blocks, self._count_blocks(request.num_tokens))
         return super()._free_request(request, *args, **kwargs)
 
     def _look(self) -> None:
@@ -121,6 +130,17 @@ class _Quotas(Scheduler):
         self.max_num_scheduled_tokens = share.tokens
         self.max_num_running_reqs = self._most_running if share.admit else max(1, len(self.running))
         self._look_after_s = min(max(_LOOK_S[0], _LOOK_TIMES * (time.monotonic() - began_at)), _LOOK_S[1])
+
+    def _use_cores(self, tokens: int) -> None:
+        """Run the step on one thread, or on more where it is long enough and cores are free."""
+        if self._sharing.device != "cpu":
+            return
+        brief = max(self._decode_step_s, tokens * self._token_s) < _MORE_CORES_S
+        threads = 1 if self._step_share.crowded and brief else self._share.take_more_cores(self._step_share)
+        if threads != self._threads:
+            self._threads = threads
+            # vLLM puts a function that does nothing in the place of `torch.set_num_threads`.
+            torch._C.set_num_threads(threads)
 
     def _withhold(self, blocks: int) -> None:
         """Take free blocks from the pool or give them back, until as many are withheld, or none is free."""
@@ -171,11 +191,11 @@ class _Quotas(Scheduler):
             pool_bytes=self._blocks * size,
             block_bytes=size,
             sequence_bytes=self._sequence_blocks * size,
+            request_bytes=math.ceil(self._request_blocks) * size,
             hold_s=self._answer_tokens * self._step_s,
             step_s=self._step_s,
             token_s=self._token_s,
             stepped_at=self._stepped_at,
-            queued_at=None,
             step_tokens=self._step_tokens,
             max_tokens=self._most_tokens,
             threads=self._sharing.threads,
@@ -194,6 +214,8 @@ class _Quotas(Scheduler):
         self._step_s = _update_mean(self._step_s, seconds)
         if tokens >= _PREFILL_STEP_TOKENS:
             self._token_s = _update_mean(self._token_s, seconds / tokens)
+        else:
+            self._decode_step_s = _update_mean(self._decode_step_s, seconds)
 
     def _count_longest(self, request: Request) -> int:
         """Blocks that a request holds if it runs to its longest end."""

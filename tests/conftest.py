@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import httpx
+import pytest
 import yaml
 
 from experts.fleet import is_path
@@ -51,6 +52,13 @@ class RunningFleet:
 
     def get(self, path: str) -> Any:
         return httpx.get(f"{self.url}{path}", timeout=30).json()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several test processes, what starts Ray or an engine runs in one: two at once would share the cores."""
+    for item in items:
+        if item.get_closest_marker("engine") or item.get_closest_marker("ray_local"):
+            item.add_marker(pytest.mark.xdist_group("live"))
 
 
 def read_fleet(file: Path) -> dict[str, Any]:

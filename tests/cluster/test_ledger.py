@@ -61,9 +61,9 @@ def test_what_is_written_is_read_by_everybody_in_the_order_of_claims(tmp_path: P
     writer, reader = Ledger.open(tmp_path / "l"), Ledger.open(tmp_path / "l")
     first = writer.claim(make_entry("first", oldest_at=1.5))
     writer.claim(make_entry("second", device="gpu0", quota_bytes=7))
-    first.write(make_entry("first", claim=first.claim, running=3, queued_at=2.5, ttft_s=0.125))
+    first.write(make_entry("first", claim=first.claim, running=3, ttft_s=0.125))
     cpu = reader.read("cpu")
-    assert cpu.engines == (make_load(engine="first", claim=1, running=3, queued_at=2.5, ttft_s=0.125),)
+    assert cpu.engines == (make_load(engine="first", claim=1, running=3, ttft_s=0.125),)
     assert (cpu.kv_bytes, cpu.cores) == (64 * MIB, 2)
     assert [(d.device, d.engines[0].engine, d.engines[0].claim) for d in reader.read_devices()] == [
         ("cpu", "first", 1),
@@ -185,20 +185,20 @@ def test_a_core_has_one_holder_and_a_killed_holder_has_none(tmp_path: Path) -> N
 
     def hold_core() -> None:
         slots = CoreSlots(Ledger.open(path).locks, 2)
-        while not slots.try_take(1):
+        while not slots.take(1):
             time.sleep(0.001)
         time.sleep(60)
 
     slots = CoreSlots(Ledger.open(path).locks, 2)
 
     def is_taken() -> bool:
-        taken = not slots.try_take(2)
+        taken = slots.take(2) < 2
         slots.give_back()
         return taken
 
     with run_process(hold_core) as process:
         await_true(is_taken)
-        assert slots.try_take(1)
+        assert slots.take(1) == 1
         slots.give_back()
         process.kill()
         assert await_true(lambda: not is_taken()) < 1.0

@@ -35,17 +35,18 @@ def test_the_quotas_never_exceed_the_memory_and_are_whole_blocks_of_each_pool(lo
         assert 0 <= quota.kv_bytes <= engine.pool_bytes
         assert quota.kv_bytes % engine.block_bytes == 0
         assert 1 <= quota.tokens_per_step <= engine.max_tokens
+        assert 1 <= quota.cores_per_step <= engine.threads
 
 
 @many
 @given(device_loads)
-def test_nobody_is_below_the_floor_and_a_floor_holds_a_sequence(load: DeviceLoad) -> None:
+def test_nobody_is_below_the_floor_and_a_floor_holds_a_request(load: DeviceLoad) -> None:
     for quota, engine in zip(set_quotas(load).quotas, load.engines, strict=True):
         assert quota.kv_bytes >= min(quota.floor_bytes, quota.share_bytes)
         if not find_shortage(load):
             # Shares are cut down to whole blocks, which a block of another engine may cost.
-            assert quota.floor_bytes >= engine.least_bytes or load.kv_bytes is None
-            assert quota.kv_bytes >= engine.least_bytes
+            assert quota.floor_bytes >= min(engine.request_bytes, engine.least_bytes) or load.kv_bytes is None
+            assert quota.share_bytes >= engine.least_bytes
 
 
 @many
@@ -124,6 +125,12 @@ def test_a_floor_grows_as_the_ttft_nears_the_time_in_which_loans_come_back() -> 
         return set_quotas(device).quotas[1].floor_bytes // MIB
 
     assert [floor(10.0), floor(1.0), floor(0.5), floor(0.1)] == [4, 16, 32, 32]
+
+
+def test_an_engine_without_requests_keeps_a_usual_request_and_has_its_share_again_when_it_wants_it() -> None:
+    idle, again = make_load(2, request_bytes=2 * MIB), make_load(2, request_bytes=2 * MIB, wanted_bytes=30 * MIB)
+    assert set_quotas(make_device(busy(1), idle)).quotas[1].kv_bytes == 2 * MIB
+    assert set_quotas(make_device(busy(1), again)).quotas[1].kv_bytes == 30 * MIB
 
 
 def test_too_little_memory_is_parted_and_said() -> None:
@@ -238,3 +245,16 @@ def test_a_long_prefill_is_cut_where_another_engine_decodes_on_the_same_cores() 
     assert set_quotas(make_device(prompt, decode, cores=1)).quotas[0].tokens_per_step == 208
     assert set_quotas(make_device(prompt, decode, cores=2)).quotas[0].tokens_per_step == 2048
     assert set_quotas(make_device(prompt, make_load(2), cores=1)).quotas[0].tokens_per_step == 2048
+    shared = make_device(replace(prompt, threads=2), replace(decode, threads=2), cores=2)
+    assert set_quotas(shared).quotas[0].tokens_per_step == 2048
+
+
+def test_engines_with_requests_have_the_cores_in_equal_parts() -> None:
+    def part(active: int, threads: int, cores: int) -> list[int]:
+        engines = [busy(at, threads=threads) if at < active else make_load(at, threads=threads) for at in range(4)]
+        return [quota.cores_per_step for quota in set_quotas(make_device(*engines, cores=cores)).quotas]
+
+    assert part(active=1, threads=4, cores=4) == [4, 2, 2, 2]
+    assert part(active=2, threads=4, cores=4) == [2, 2, 1, 1]
+    assert part(active=4, threads=2, cores=2) == [1, 1, 1, 1]
+    assert part(active=4, threads=2, cores=8) == [2, 2, 2, 2]

@@ -90,7 +90,9 @@ def test_a_step_waits_for_its_cores_but_never_long(tmp_path: Path) -> None:
 
     def hold_cores() -> None:
         with share(plan(tmp_path, "holds", None, threads=cores)) as shared:
-            shared.take_cores(replace(shared.settle(make_load()), crowded=True))
+            share_of_step = replace(shared.settle(make_load()), crowded=True, cores=cores)
+            shared.take_core(share_of_step)
+            shared.take_more_cores(share_of_step)
             time.sleep(60)
 
     holder = SPAWN.Process(target=hold_cores, daemon=True)
@@ -103,13 +105,14 @@ def test_a_step_waits_for_its_cores_but_never_long(tmp_path: Path) -> None:
                 time.sleep(0.01)
             time.sleep(0.1)
             began = time.monotonic()
-            shared.take_cores(step)
+            shared.take_core(step)
             assert 0.2 < time.monotonic() - began < 1
             holder.kill()
             holder.join()
             began = time.monotonic()
-            shared.take_cores(step)
+            shared.take_core(step)
             assert time.monotonic() - began < 0.2
+            assert shared.take_more_cores(step) == cores
             shared.give_cores_back()
     finally:
         holder.kill()
