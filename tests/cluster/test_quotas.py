@@ -7,9 +7,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.engine_load import MIB, make_load
 from cluster.node_load import DeviceLoad, EngineLoad
 from cluster.quotas import find_shortage, set_quotas, settle_quota
-from tests.cluster.engine_loads import MIB, device_loads, make_load
+from tests.cluster.engine_loads import device_loads
 
 many = settings(max_examples=60, deadline=None)
 
