@@ -22,6 +22,8 @@ PROJECT = HOME / "project"
 """Where the project is on the operator's machine."""
 FLEET_FILE = "fleet.yaml"
 PORT = 8000
+ENGINE_NAME = "pocket"
+"""The fleet's one engine, and thereby the application of its replicas."""
 
 _PARTS = (
     "benchmarks",
@@ -39,7 +41,7 @@ _WEIGHTS = "./experts/pocket/weights"
 _FLEET: dict[str, Any] = {
     "name": "hosts",
     "engines": {
-        "pocket": {
+        ENGINE_NAME: {
             "model": f"{_WEIGHTS}/base",
             "dtype": "bfloat16",
             "max_model_len": 1024,
@@ -52,7 +54,7 @@ _FLEET: dict[str, Any] = {
         "finance": {
             "description": "Quarterly results of companies.",
             "examples": [QUESTION],
-            "variants": {"tuned": {"engine": "pocket", "adapter": f"{_WEIGHTS}/finance"}},
+            "variants": {"tuned": {"engine": ENGINE_NAME, "adapter": f"{_WEIGHTS}/finance"}},
             "index": {"corpus": "./experts/pocket/corpora/finance"},
             "history_turns": 0,
         }

@@ -192,6 +192,9 @@ def _start(host: Host) -> None:
             *(f"mount -t tmpfs none {folder}" for folder in ("/run", "/dev/shm", "/tmp")),
             f"sed 's,^root:.*,root:x:0:0:root:{HOME}:/bin/bash,' /etc/passwd > /run/passwd",
             "mount --bind /run/passwd /etc/passwd",
+            # Else a name that is looked up has no answer for 10 s, and an engine asks for its machine's a dozen times.
+            f"printf '127.0.0.1 localhost\\n{host.address} {host.name}\\n' > /run/hosts && : > /run/resolv.conf",
+            *(f"mount --bind /run/{name} /etc/{name}" for name in ("hosts", "resolv.conf")),
             "mkdir /run/sshd",
             f"printf %s {shlex.quote(_SSHD_CONFIG)} > /run/sshd_config",
             f"hostname {host.name}",

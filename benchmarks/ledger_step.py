@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks.engine_load import MIB, make_load
 from benchmarks.forked_engine import Batch, ForkedEngine, make_fork_server
 from benchmarks.result import Summary, save_result, summarize
 from cluster.ledger import Ledger, Row
@@ -21,40 +22,27 @@ from cluster.node_load import EngineLoad
 from cluster.quotas import set_quotas, settle_quota
 from deployments.engine_sharing import EngineSharing
 
-MIB = 2**20
 ENGINES = (1, 2, 4, 8, 16, 32)
 # Decodes only, as nearly all steps are, of a batch that fills the arithmetic units somewhat.
 BATCH = Batch(requests=8, prompt_tokens=64, output_tokens=400)
 MODEL = Path(__file__).parents[1] / "experts/pocket/weights/base"
 
 
-def make_load(claim: int, busy: bool) -> EngineLoad:
-    wanted = 64 * MIB if busy else 0
-    return EngineLoad(
-        engine=f"engine-{claim}",
-        claim=claim,
-        device="cpu",
-        running=8 * busy,
-        waiting=4 * busy,
-        prefill_tokens=300 * busy,
-        oldest_at=float(claim) if busy else None,
-        used_bytes=wanted // 2,
-        running_bytes=wanted // 2,
-        wanted_bytes=wanted,
-        quota_bytes=2 * MIB,
-        pool_bytes=64 * MIB,
-        block_bytes=384 * 1024,
-        sequence_bytes=4 * 384 * 1024,
-        request_bytes=2 * 384 * 1024,
-        hold_s=0.5,
-        step_s=0.005,
-        token_s=0.0001,
-        stepped_at=10.0,
-        step_tokens=8,
-        max_tokens=2048,
-        threads=1,
-        ttft_s=2.0,
-        tpot_s=0.2,
+def make_mixed_load(claim: int) -> EngineLoad:
+    """An engine of the pocket base; those with odd claims have requests running and waiting."""
+    block = 384 * 1024
+    load = make_load(claim, quota_bytes=2 * MIB, block_bytes=block, sequence_bytes=4 * block, step_tokens=8)
+    if claim % 2 == 0:
+        return load
+    return replace(
+        load,
+        running=8,
+        waiting=4,
+        prefill_tokens=300,
+        oldest_at=float(claim),
+        used_bytes=32 * MIB,
+        running_bytes=32 * MIB,
+        wanted_bytes=64 * MIB,
     )
 
 
@@ -70,7 +58,7 @@ def measure_decisions(engines: int, repeats: int) -> dict[str, Summary]:
     """Half of the engines are busy, and every row has changed since it was read last: the worst case."""
     with tempfile.TemporaryDirectory() as folder:
         writer, reader = Ledger.open(Path(folder) / "ledger"), Ledger.open(Path(folder) / "ledger")
-        entries = [Entry(make_load(claim, claim % 2 == 1), 64 * MIB, 2) for claim in range(1, engines + 1)]
+        entries = [Entry(make_mixed_load(claim), 64 * MIB, 2) for claim in range(1, engines + 1)]
         rows: list[tuple[Row, Entry]] = []
         for entry in entries:
             row = writer.claim(entry)

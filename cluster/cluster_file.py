@@ -127,18 +127,23 @@ def _check_site(site: Site) -> None:
 def _plan_setup(lock: str, brings_python: bool) -> list[str]:
     """Commands that bring a machine to what the lock says; where it is there already, they change nothing.
 
-    A cloud's images have Pythons of their own, so theirs is brought along; hosts have Python 3.11 to 3.13.
+    A cloud's images have Pythons of their own, so theirs is brought along. Hosts have Python 3.11 to 3.13, and where
+    they are not of Debian or Ubuntu the packages too.
     """
-    python = ""
-    commands = []
+    python, accelerator = "", lock
     if brings_python:
-        commands += [
-            "(command -v make && command -v g++) >/dev/null "
-            "|| (sudo apt-get update && sudo apt-get install --yes make g++)",
+        commands = [
+            _install_packages("command -v make && command -v g++", "make g++"),
             "test -x ~/.local/bin/uv || curl -LsSf https://astral.sh/uv/install.sh | sh",
             f"~/.local/bin/uv python install {_PYTHON}",
         ]
         python = f' PYTHON="$(~/.local/bin/uv python find {_PYTHON})"'
+    else:
+        has = "command -v make && command -v g++ && python3 -c 'import ensurepip'"
+        commands = [_install_packages(has, "make g++ python3-venv")]
+        if lock == "cuda":
+            # All hosts have one set-up; the head, and workers without GPUs, need what runs on CPUs.
+            accelerator = "$(command -v nvidia-smi >/dev/null && echo cuda || echo cpu)"
     if lock == "cuda":
         # The wheels bring CUDA 13, which drivers before 580 do not run.
         commands.append(
@@ -153,10 +158,20 @@ def _plan_setup(lock: str, brings_python: bool) -> list[str]:
     quoted = " ".join(f"'{line}'" for line in exports)
     return [
         *commands,
-        f"make -C {HOME} install VENV={_VENV} ACCEL={lock}{python}",
+        # Debian's python3 without python3-venv leaves an environment without pip behind, and so it would stay.
+        f"ls {_VENV}/.installed-* >/dev/null 2>&1 || test -x {_VENV}/bin/pip || rm -rf {_VENV}",
+        f"make -C {HOME} install VENV={_VENV} ACCEL={accelerator}{python}",
         f"printf '%s\\n' {quoted} > {_ENVIRONMENT}",
         f"grep -qsF '. {_ENVIRONMENT}' ~/.bashrc || echo '. {_ENVIRONMENT}' >> ~/.bashrc",
     ]
+
+
+def _install_packages(has: str, packages: str) -> str:
+    """A command that installs packages of Debian or Ubuntu unless a machine `has` what they bring."""
+    # A fresh machine installs its own updates first, and asks at the terminal which services to restart.
+    install = "env DEBIAN_FRONTEND=noninteractive apt-get install --yes -o DPkg::Lock::Timeout=300"
+    sudo = 'SUDO=$(test "$(id -u)" = 0 || echo sudo)'
+    return f"({has}) >/dev/null 2>&1 || {{ {sudo}; $SUDO apt-get update && $SUDO {install} {packages}; }}"
 
 
 def _check_indexes(fleet: Fleet) -> None:

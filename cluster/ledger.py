@@ -61,7 +61,7 @@ class Ledger:
         Raises ConfigurationError where living engines use it with another layout.
         """
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        locks = LedgerLocks(path.with_name(path.name + ".lock"))
+        locks = LedgerLocks(_lock_file(path))
         with locks.hold_table():
             if not _fits(path):
                 if not all(locks.is_row_free(row) for row in range(ROWS)):
@@ -72,6 +72,20 @@ class Ledger:
                 _make(path)
             memory = _map(path)
         return cls(path, memory, locks, clock)
+
+    @staticmethod
+    def remove(path: Path) -> bool:
+        """Remove a ledger of which no living process has a row; False where one has.
+
+        For a process that has opened none. The file of the locks stays: who waits for one and who comes later must
+        have the same.
+        """
+        locks = LedgerLocks(_lock_file(path))
+        with locks.hold_table():
+            if not all(locks.is_row_free(row) for row in range(ROWS)):
+                return False
+            path.unlink(missing_ok=True)
+        return True
 
     def claim(self, entry: Entry) -> "Row":
         """A fresh row with a claim of its own, which `entry` needs not have.
@@ -185,6 +199,10 @@ class Row:
         """Say that the engine lives."""
         begin = row_offset(self.row)
         self._memory[begin : begin + HEARTBEAT.size] = HEARTBEAT.pack(self._clock())
+
+
+def _lock_file(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
 
 
 def _fits(path: Path) -> bool:

@@ -13,12 +13,13 @@ NODE_ID_LABEL = "ray.io/node-id"
 
 @dataclass(frozen=True, slots=True)
 class ObservedNode:
-    """A living machine of the cluster; `gpu_type` as Ray names it."""
+    """A living machine of the cluster; `gpu_type` as Ray names it, `node_type` as its label says, if it has one."""
 
     id: str
     cpus: float
     gpus: float
     gpu_type: str | None
+    node_type: str | None = None
 
 
 def match_nodes(fleet: Fleet, observed: Sequence[ObservedNode], before: Mapping[str, str]) -> dict[str, str]:
@@ -33,12 +34,12 @@ def match_nodes(fleet: Fleet, observed: Sequence[ObservedNode], before: Mapping[
     matched: dict[str, str] = {}
     for name in wanted:
         machine = free.get(before.get(name, ""))
-        if machine is not None and _fits(machine, nodes[name]):
+        if machine is not None and _fits(machine, name, nodes[name]):
             matched[name] = free.pop(machine.id).id
     for name in wanted:
         if name in matched:
             continue
-        fitting = [machine for machine in free.values() if _fits(machine, nodes[name])]
+        fitting = [machine for machine in free.values() if _fits(machine, name, nodes[name])]
         if not fitting:
             raise ConfigurationError(_explain_missing(fleet, name, nodes[name], observed, len(matched)))
         chosen = min(fitting, key=lambda machine: (machine.gpus, machine.cpus, machine.id))
@@ -63,7 +64,9 @@ def select_nodes(engine: Engine, ids: Mapping[str, str]) -> dict[str, str]:
     return {NODE_ID_LABEL: machines[0] if len(machines) == 1 else f"in({','.join(machines)})"}
 
 
-def _fits(machine: ObservedNode, node_type: NodeType) -> bool:
+def _fits(machine: ObservedNode, name: str, node_type: NodeType) -> bool:
+    if machine.node_type not in (None, name.rpartition("-")[0]):
+        return False
     if node_type.gpu_type is not None and machine.gpu_type != node_type.gpu_type:
         return False
     return machine.gpus >= node_type.gpus and machine.cpus >= node_type.cpus
@@ -75,9 +78,16 @@ def _explain_missing(
     engine = next(key for key, engine in fleet.engines.items() if name in engine.placed_on)
     kind = f"{node_type.cpus:g} CPUs"
     kind += f" and {node_type.gpus} GPUs{f' of type {node_type.gpu_type}' if node_type.gpu_type else ''}"
-    seen = "; ".join(f"{node.cpus:g} CPUs, {node.gpus:g} GPUs {node.gpu_type or ''}".strip() for node in observed)
+    seen = "; ".join(
+        " ".join(filter(None, (f"{node.cpus:g} CPUs, {node.gpus:g} GPUs", node.gpu_type, _show_label(node))))
+        for node in observed
+    )
     return (
         f"engine '{engine}' is placed on {name}, and the cluster has no machine left for it: it needs {kind}, and of "
         f"the machines that live ({seen or 'none'}) {matched} stand for other nodes; start one, plan again with fewer, "
         "or remove placed_on"
     )
+
+
+def _show_label(node: ObservedNode) -> str:
+    return f"labelled {node.node_type}" if node.node_type else ""

@@ -15,6 +15,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
+from cluster.node_types import list_engine_types
 from experts.fleet import Engine, Fleet, NodeType
 
 Resource = Literal["cpus", "memory_gib", "gpu_share", "gpus", "gpu_memory_gib", "nodes", "ttft_s", "tpot_s"]
@@ -139,7 +140,7 @@ class Placement:
 def plan_placement(fleet: Fleet) -> Placement:
     """A place for `replicas.min` replicas of every engine, and for one of each engine that sleeps when idle.
 
-    Node types are tried in the fleet file's order; engines on CPUs try those without GPUs first.
+    Node types that may run an engine are tried in the fleet file's order (see `list_engine_types`).
     """
     packing = _pack(fleet)
     missed = {miss.engine: miss.replicas for miss in packing.misses}
@@ -273,10 +274,7 @@ class _Nodes:
 
     def iterate(self, engine: Engine) -> Iterator[_FreeNode]:
         """Nodes that may run an engine: those in use first, then one that is empty, for each node type."""
-        names = [name for name in self.types if engine.node_type in (None, name)]
-        if engine.device == "cpu":
-            names.sort(key=lambda name: self.types[name].gpus > 0)
-        for name in names:
+        for name in list_engine_types(engine, self.types):
             used = self.used[name]
             yield from used
             node_type = self.types[name]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.node_matching import select_nodes
+from cluster.node_types import list_cpu_types, select_engine_types, select_types
 from deployments.engine_arguments import plan_engine_arguments
 from deployments.engine_sharing import choose_strictest_slo, plan_fleet_sharing
 from deployments.index_settings import IndexSettings, IndexSource
@@ -26,6 +27,7 @@ GATEWAY_APPLICATION = "gateway"
 EXPERT_DEPLOYMENT = "Expert"
 GATEWAY_DEPLOYMENT = "Gateway"
 PROBES = 64
+GATEWAY_CPUS = 1
 # What of an engine says how many replicas it has and what they accept; a replica need not start anew for it.
 _SCALED = {"replicas", "scaling", "placed_on", "max_in_flight", "max_queued"}
 
@@ -48,8 +50,8 @@ def plan_serve_config(
 
     `indexes` has every domain that has an index, `checksums` every adapter's and model's folder (see
     `observe_weights`): one that was trained again in its own folder is thereby another one. `nodes` has the running
-    machine that stands for each node of a plan (see `match_nodes`); None leaves every place to Ray. What needs new
-    engine processes when it changes stands in `args`; what changes in place stands in `user_config`.
+    machine that stands for each node of a plan (see `match_nodes`); None: of a place only the node type counts. What
+    needs new engine processes when it changes stands in `args`; what changes in place stands in `user_config`.
     """
     applications = [
         {
@@ -89,6 +91,7 @@ def plan_serve_config(
             {
                 "name": GATEWAY_DEPLOYMENT,
                 "num_replicas": fleet.gateway.replicas,
+                **_place_gateway(fleet),
                 # Above the gateway's own limit, so that it answers 429 itself and health probes still pass.
                 "max_ongoing_requests": fleet.gateway.max_in_flight + PROBES,
                 "max_queued_requests": fleet.gateway.max_in_flight + PROBES,
@@ -130,11 +133,17 @@ def observe_weights(fleet: Fleet) -> dict[str, str]:
 
 def _place(fleet: Fleet, engine: Engine, nodes: Mapping[str, str] | None) -> dict[str, Any]:
     selector = select_nodes(engine, nodes) if nodes is not None else {}
+    selector = selector or select_engine_types(fleet, engine)
     if not selector:
         return {}
     # Serve takes a selector only beside the bundles that `build_expert` gives it all the same.
     bundles = plan_engine_arguments(engine, _gpu_type(fleet, engine)).placement_bundles
     return {"placement_group_bundles": bundles, "placement_group_bundle_label_selector": [selector]}
+
+
+def _place_gateway(fleet: Fleet) -> dict[str, Any]:
+    selector = select_types(fleet.nodes, list_cpu_types(fleet.nodes, GATEWAY_CPUS))
+    return {"ray_actor_options": {"num_cpus": GATEWAY_CPUS, "label_selector": selector}} if selector else {}
 
 
 def _choose_scaled(engine: Engine) -> set[str]:

@@ -140,7 +140,7 @@ class ChatAnswer:
                         held.clear()
             if not answering:
                 return
-            told = self._fusion.conclude() if not self._is_formatted else ""
+            told = await self._conclude()
             parts = self._fusion.answer().sub_answers
             self._choice = choose_fusion(wanted, self._plan, parts, is_formatted=self._is_formatted)
             if self._choice.fusion == "synthesize":
@@ -155,6 +155,15 @@ class ChatAnswer:
         finally:
             self._mark("total")
             self._log()
+
+    async def _conclude(self) -> str:
+        """The lines about contradictions."""
+        if self._is_formatted:
+            return ""
+        if len(self._plan.sub_queries) == 1:
+            return self._fusion.conclude()
+        # Not on the loop: four parts of 4,000 characters that are all claims take 100 ms, and other answers go on.
+        return await asyncio.to_thread(self._fusion.conclude)
 
     async def _synthesize(self, asked: FanOutRequest, joined: str) -> AsyncIterator[str]:
         """The generalist's text with the parts that it was not given; the joined answer when it fails."""

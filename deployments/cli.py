@@ -73,6 +73,7 @@ def _guildhall(
 def check(file: FleetFile, as_json: Json = False) -> None:
     """Check a fleet file: every mistake at once, or what the fleet is and where its engines would run."""
     from cluster.placement import describe_placement, plan_placement
+    from deployments.elastic_kv import describe_missing
     from experts.fleet_file import check_fleet
 
     with reported_errors():
@@ -81,12 +82,13 @@ def check(file: FleetFile, as_json: Json = False) -> None:
         placement = plan_placement(fleet) if fleet is not None else None
         lines = describe_placement(placement) if placement is not None else ()
         good = placement is not None and not placement.unplaced
+        missing = describe_missing(fleet) if fleet is not None else ()
         if as_json:
             engines = list(fleet.engines) if fleet is not None else []
             domains = list(fleet.domains) if fleet is not None else []
             write_json(
                 {"path": str(file), "ok": good, "mistakes": report.mistakes, "domains": domains, "engines": engines}
-                | {"placement": lines}
+                | {"placement": lines, "missing_here": missing}
             )
         elif fleet is None:
             open_stderr().print(
@@ -103,6 +105,8 @@ def check(file: FleetFile, as_json: Json = False) -> None:
                 out.print(f"  domain [bold]{name}[/]: {escape(variants)}; {knows}", soft_wrap=True)
             for line in lines:
                 out.print(f"  {escape(line)}", soft_wrap=True)
+            for line in missing:
+                out.print(f"  [yellow]not on this machine[/]: {escape(line)}", soft_wrap=True)
         if not good:
             raise typer.Exit(BAD_INPUT)
 

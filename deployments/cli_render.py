@@ -42,12 +42,13 @@ def render_k8s(
     Run it in the folder that the images are built from; the fleet file and every folder that it names must be in it.
     """
     from cluster.yaml_text import show_yaml
+    from deployments.dashboards.alerts import render_rules
     from k8s.manifests import render_manifests, write_base
     from k8s.ray_service import Surroundings
 
     with reported_errors():
         fleet, config, fleet_file = plan_container_config(file, Path.cwd())
-        files = render_manifests(fleet, config, fleet_file, Surroundings(gateway_class, redis))
+        files = render_manifests(fleet, config, fleet_file, Surroundings(gateway_class, redis), render_rules())
         if out is None:
             typer.echo(show_yaml([manifest for manifests in files.values() for manifest in manifests]), nl=False)
             return

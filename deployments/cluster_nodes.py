@@ -3,6 +3,7 @@
 import ray
 
 from cluster.node_matching import ObservedNode, match_nodes
+from cluster.ray_node import NODE_TYPE_LABEL
 from deployments.cluster_notes import leave_note, read_notes
 from experts.fleet import Fleet
 
@@ -29,5 +30,7 @@ def observe_nodes() -> list[ObservedNode]:
         if node["Alive"]:
             types = [name.removeprefix(_TYPE_RESOURCE) for name in resources if name.startswith(_TYPE_RESOURCE)]
             gpu_type = types[0] if types else None
-            nodes.append(ObservedNode(node["NodeID"], resources.get("CPU", 0.0), resources.get("GPU", 0.0), gpu_type))
+            node_type = node["Labels"].get(NODE_TYPE_LABEL)
+            cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+            nodes.append(ObservedNode(node["NodeID"], cpus, gpus, gpu_type, node_type))
     return nodes

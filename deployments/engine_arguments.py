@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.accelerators import GPU_MEMORY_SHARE
+from deployments.elastic_kv import ELASTIC_ENV
 from deployments.engine_sharing import EngineSharing
 from experts.fleet import Engine
 
@@ -59,7 +60,11 @@ def plan_engine_arguments(
         if engine.gpus < 1:
             env_vars["CUDA_MPS_ACTIVE_THREAD_PERCENTAGE"] = f"{100 * engine.gpus:g}"
         engine_kwargs["tensor_parallel_size"] = engine.tensor_parallel
-        engine_kwargs["gpu_memory_utilization"] = round(GPU_MEMORY_SHARE * engine.gpus, 4)
+        # Elastic memory is claimed up to the whole GPU; kvcached maps what is used.
+        share = 1.0 if engine.elastic_kv is not None else engine.gpus
+        engine_kwargs["gpu_memory_utilization"] = round(GPU_MEMORY_SHARE * share, 4)
+        if engine.elastic_kv is not None:
+            env_vars |= ELASTIC_ENV
         bundle = {"GPU": engine.gpus, "CPU": engine.cpus / engine.tensor_parallel}
         return EngineArguments(engine_kwargs, env_vars, "gpu", accelerator_type, bundle, engine.tensor_parallel)
     if engine.max_adapters:

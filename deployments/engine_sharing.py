@@ -9,6 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal
 
+from cluster.ledger import Ledger
 from deployments.environment import read_environment
 from experts.fleet import Engine, Fleet, Slo
 
@@ -91,3 +92,12 @@ def find_ledger(fleet: str, data_dir: Path) -> Path:
     """Where the ledger of a fleet lies on each of its nodes: fleets with other data are strangers."""
     folder = SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK) else Path(tempfile.gettempdir())
     return folder / f"guildhall-{os.getuid()}" / f"{fleet}-{sha256(str(data_dir).encode()).hexdigest()[:12]}.ledger"
+
+
+def remove_ledgers(data_dir: Path) -> None:
+    """Remove what fleets with this data have left in this node's shared memory, where none of their engines lives."""
+    every = find_ledger("*", data_dir)
+    for ledger in every.parent.glob(every.name):
+        if Ledger.remove(ledger):
+            for slo in ledger.parent.glob(f"{ledger.name}.*.slo"):
+                slo.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from ray import serve
 from ray.serve.llm.deployment import LLMServer
 from ray.serve.llm.openai_api_models import CompletionRequest
 
+from deployments.elastic_kv import check_elastic
 from deployments.engine_sharing import plan_sharing, write_slo
 from deployments.engine_sleep import EngineSleep
 from deployments.engine_turn import EngineTurn
@@ -39,6 +40,8 @@ class ExpertServer(LLMServer):
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits it
         self, name: str, engine: Engine, gpu_type: str | None, sharing: Mapping[str, Any]
     ) -> None:
+        elastic = engine.elastic_kv is not None
+        check_elastic([name] if elastic else [])
         self._running = 0
         self._requests: Counter[str] = Counter()
         self._completion_tokens: Counter[str] = Counter()
@@ -48,7 +51,7 @@ class ExpertServer(LLMServer):
         self._quotas = NodeQuotas(Path(self._sharing.ledger))
         turn = EngineTurn(name, StartQueue(choose_queue_folder()), plan_start_need(name, engine))
         shares_gpu = engine.device == "gpu" and engine.gpus < 1
-        engine_cls = partial(ExpertEngine, turn=turn, shares_gpu=shares_gpu)
+        engine_cls = partial(ExpertEngine, turn=turn, shares_gpu=shares_gpu, elastic=elastic)
         await super().__init__(plan_llm_config(name, engine, gpu_type, self._sharing), engine_cls=engine_cls)
         self._sleep = EngineSleep(self.engine, engine.sleep, turn)
         self._served = ServedDomains(self.engine, name)

@@ -1,9 +1,11 @@
 """How a replica runs vLLM: its engine inside Ray's LLMServer, and what Ray is told about it."""
 
 import logging
+import os
 
 from ray.llm._internal.common.callbacks.base import CallbackBase
 from ray.llm._internal.serve.engines.vllm.vllm_engine import VLLMEngine
+from ray.runtime_env import RuntimeEnv
 from ray.serve.llm import LLMConfig
 from ray.util.placement_group import PlacementGroup
 from vllm.config import VllmConfig
@@ -12,6 +14,7 @@ from vllm.engine.protocol import EngineClient
 from vllm.platforms import current_platform
 
 from deployments.cluster_notes import leave_note, remove_note
+from deployments.elastic_kv import add_env_vars, name_segment
 from deployments.engine_arguments import plan_engine_arguments
 from deployments.engine_sharing import EngineSharing
 from deployments.engine_turn import EngineTurn
@@ -37,10 +40,11 @@ class ExpertEngine(VLLMEngine):
     It starts when its turn has come; what it downloads, it has downloaded before.
     """
 
-    def __init__(self, llm_config: LLMConfig, turn: EngineTurn, shares_gpu: bool) -> None:
+    def __init__(self, llm_config: LLMConfig, turn: EngineTurn, shares_gpu: bool, elastic: bool) -> None:
         super().__init__(llm_config)
         self._turn = turn
         self._shares_gpu = shares_gpu
+        self._elastic = elastic
         self.kv_tokens = 0
         """Tokens that the KV cache holds, once the engine has started."""
 
@@ -49,6 +53,11 @@ class ExpertEngine(VLLMEngine):
     ) -> EngineClient:
         if current_platform.is_cpu():
             vllm_engine_config.parallel_config.distributed_executor_backend = "uni"
+        if self._elastic:
+            # The engine-core process takes it from here, the workers from their runtime environment.
+            parallel, segment = vllm_engine_config.parallel_config, name_segment(self._turn.engine)
+            os.environ.update(segment)
+            parallel.ray_runtime_env = RuntimeEnv(**add_env_vars(parallel.ray_runtime_env, segment))
         with self._turn.hold("start"):
             if self._shares_gpu:
                 self._start_mps()

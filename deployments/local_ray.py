@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from cluster.ray_node import OBJECT_STORE_BYTES
 from experts.errors import ConfigurationError, Unavailable
 
 STATE_FILE = "ray.json"
@@ -35,8 +36,6 @@ TARGETS_FILE = "metrics-targets.json"
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 15.0
-# Serve's messages are kilobytes; Ray's own default takes 30 % of memory and complains about a small /dev/shm.
-OBJECT_STORE_BYTES = 256 * 1024 * 1024
 # How often processes hand their metrics to the agent that Prometheus scrapes; Ray's own 10 s is for large clusters.
 METRICS_INTERVAL_MS = 5000
 

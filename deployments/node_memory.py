@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 
 from cluster.admission import GIB, StartNeed
-from cluster.cost_model import Build
+from cluster.cost_model import Build, compute_memory
 from cluster.model_shape import find_shape
 from deployments.engine_arguments import plan_engine_arguments
 from deployments.logs import log_event
@@ -37,9 +37,20 @@ def plan_start_need(name: str, engine: Engine) -> StartNeed | None:
     totals = [memory.total for memory in _observe_gpus()]
     if not totals:
         return None
-    # What vLLM itself asks of the device before it profiles.
+    # What vLLM itself asks of the device before it profiles; with elastic KV memory it asks for nothing, and what an
+    # engine needs is what is not KV cache.
     share = plan_engine_arguments(engine).engine_kwargs["gpu_memory_utilization"]
-    return StartNeed(name, "gpu", int(share * min(totals)), engine.tensor_parallel)
+    need = _plan_fixed_bytes(engine) if engine.elastic_kv is not None else int(share * min(totals))
+    return StartNeed(name, "gpu", need, engine.tensor_parallel)
+
+
+def _plan_fixed_bytes(engine: Engine) -> int:
+    """Weights, adapters and activations on each GPU; 0 of a model of unknown size."""
+    try:
+        build = Build.of(engine, find_shape(engine.model, {}))
+    except ConfigurationError:
+        return 0
+    return int(compute_memory(build, engine.tensor_parallel, engine.max_num_seqs).fixed_gib * GIB)
 
 
 def observe_free(device: str) -> Sequence[int]:

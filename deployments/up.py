@@ -16,6 +16,8 @@ from deployments.api_keys import ApiKeys, check_listen_address, load_api_keys, l
 from deployments.cli_changes import Changes
 from deployments.cli_progress import Progress
 from deployments.client import GatewayClient, connect_gateway
+from deployments.elastic_kv import check_elastic, find_elastic
+from deployments.engine_sharing import remove_ledgers
 from deployments.environment import Environment
 from deployments.local_ray import (
     LocalRay,
@@ -65,6 +67,8 @@ def bring_up(file: Path, environment: Environment, progress: Progress, timeout_s
         fleet = load_fleet(file)
         keys = load_api_keys(environment)
         check_listen_address(fleet.gateway.host, keys)
+        if environment.ray_address is None:
+            check_elastic(find_elastic(fleet))
         progress.update("fleet file", f"{fleet.name}: {len(fleet.domains)} domains, {len(fleet.engines)} engines")
     if not keys:
         progress.say("no API key is configured: the gateway listens on loopback only; GUILDHALL_API_KEYS opens it")
@@ -127,6 +131,7 @@ def bring_down(environment: Environment, progress: Progress) -> str | None:
                     _shut_down_serve(local, environment, progress)
             with progress.stage("ray", f"process {local.pid}"):
                 stop_local_ray(environment.data_dir, local)
+            remove_ledgers(environment.data_dir)
             return f"the fleet and its Ray (process {local.pid})"
     if environment.ray_address is None:
         return None

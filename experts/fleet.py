@@ -70,9 +70,15 @@ class Engine(Settings):
         default=1, gt=0, le=1, description="Share of a GPU that each of the engine's workers takes; device: gpu only."
     )
     tensor_parallel: int = Field(default=1, ge=1, le=64, description="GPUs over which the weights are split.")
+    elastic_kv: Literal["kvcached"] | None = Field(
+        default=None,
+        description="Lets the KV cache take and give back GPU memory as requests come and go, beyond its share of the "
+        "GPU; device: gpu only, and kvcached on its nodes. Absent: a cache of fixed size within the share.",
+    )
     node_type: str | None = Field(
         default=None,
-        description="Node type (a key of `nodes`) that the engine is planned on; its `gpu_type` is required of a node.",
+        description="Node type (a key of `nodes`) that the engine runs on; its `gpu_type` is required of a node. "
+        "Absent: those with GPUs, or for device: cpu those without that have room for it.",
     )
     replicas: Replicas = Field(default_factory=lambda: Replicas(), description="How many copies run.")
     scaling: Scaling = Field(

@@ -137,6 +137,10 @@ def _check_cpu_engine(key: KeyPath, engine: Engine) -> Iterator[Mistake]:
         if name in engine.model_fields_set and not (name == "tensor_parallel" and value == 1):
             known = "the engine has device: cpu, which uses no GPU"
             yield Mistake((*key, name), f"{value:g}", known, f"set device: gpu or remove {name}")
+    if engine.elastic_kv is not None:
+        known = "the engine has device: cpu, where `sharing` lends KV memory"
+        next_step = "set device: gpu, or remove elastic_kv and set sharing.kv_cache_gib"
+        yield Mistake((*key, "elastic_kv"), show_value(engine.elastic_kv), known, next_step)
 
 
 def _check_gpu_engine(parts: _Parts, key: KeyPath, engine: Engine) -> Iterator[Mistake]:

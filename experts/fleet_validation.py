@@ -196,7 +196,7 @@ def _resolve(schema: dict[str, Any]) -> dict[str, Any]:
     alternatives = [_resolve(inner) for inner in schema.get("anyOf", []) if inner.get("type") != "null"]
     if alternatives:
         return {**alternatives[0], **{name: value for name, value in schema.items() if name != "anyOf"}}
-    return schema
+    return schema | {"enum": [schema["const"]]} if "const" in schema else schema
 
 
 @cache

@@ -8,6 +8,7 @@ from cluster.yaml_text import show_yaml
 from experts.fleet import Fleet
 from k8s.ray_service import Surroundings, render_ray_service
 from k8s.surroundings import (
+    render_alerts,
     render_disruption_budget,
     render_monitoring,
     render_network_policies,
@@ -19,15 +20,18 @@ KUSTOMIZATION = "kustomization.yaml"
 
 
 def render_manifests(
-    fleet: Fleet, serve_config: Mapping[str, Any], fleet_file: str, around: Surroundings
+    fleet: Fleet, serve_config: Mapping[str, Any], fleet_file: str, around: Surroundings, rules: Mapping[str, Any]
 ) -> dict[str, list[dict[str, Any]]]:
-    """The manifests of a fleet by the file that holds them; arguments as of `render_ray_service`."""
+    """The manifests of a fleet by the file that holds them.
+
+    `rules` is a rule file of Prometheus, the other arguments are those of `render_ray_service`.
+    """
     files = {
         "ray-service.yaml": [render_ray_service(fleet, serve_config, fleet_file, around)],
         "volume.yaml": [render_volume(fleet)],
         "network-policy.yaml": render_network_policies(fleet, own_redis=around.redis is None),
         "disruption-budget.yaml": [render_disruption_budget(fleet)],
-        "monitoring.yaml": render_monitoring(fleet),
+        "monitoring.yaml": [*render_monitoring(fleet), render_alerts(fleet, rules)],
     }
     return files | ({"redis.yaml": render_redis(fleet)} if around.redis is None else {})
 

@@ -1,10 +1,10 @@
 """What stands around a fleet's RayService: its volume, Redis, network rules, disruption budget and monitoring.
 
 Fields: https://kubernetes.io/docs/reference/kubernetes-api/ and
-https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.ServiceMonitor.
+https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cluster.scraping import INTERVAL_S, JOB, RELABELLING
@@ -148,6 +148,11 @@ def render_monitoring(fleet: Fleet) -> list[dict[str, Any]]:
         "podTargetLabels": ["guildhall/node-type", "app.kubernetes.io/component"],
     }
     return [described, _render(fleet, "monitoring.coreos.com/v1", "ServiceMonitor", "metrics", monitor)]
+
+
+def render_alerts(fleet: Fleet, rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Alert rules, as a rule file of Prometheus has them, for a Prometheus of the Prometheus operator."""
+    return _render(fleet, "monitoring.coreos.com/v1", "PrometheusRule", "alerts", dict(rules))
 
 
 def _render(fleet: Fleet, api: str, kind: str, name: str, spec: dict[str, Any]) -> dict[str, Any]:

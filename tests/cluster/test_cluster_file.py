@@ -152,19 +152,80 @@ def test_every_command_is_a_shell_command(provider: str) -> None:
         subprocess.run(["bash", "-n", "-c", command], check=True, timeout=10)
 
 
-def test_the_makefile_installs_where_the_path_points() -> None:
+def make_programs(folder: Path, **scripts: str) -> dict[str, str]:
+    """Shell scripts in the place of programs, and an environment that finds nothing but them."""
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/bash\n{script}\n")
+        (folder / name).chmod(0o755)
+    return {"PATH": str(folder), "HOME": str(folder)}
+
+
+@pytest.mark.parametrize(("has_gpu", "lock"), [(True, "cuda"), (False, "cpu")])
+def test_the_makefile_installs_where_the_path_points_what_runs_on_the_host(
+    tmp_path: Path, has_gpu: bool, lock: str
+) -> None:
     (command,) = [one for one in list_setup(render_for("onprem", "sixteen-gpu")) if "make -C" in one]
-    arguments = shlex.split(command.replace("~/guildhall", str(ROOT)).replace("$HOME", "/home/ada"))
+    command = command.replace("~/guildhall", str(ROOT)).replace("$HOME", "/home/ada")
+    environment = make_programs(tmp_path, **({"nvidia-smi": "exit 0"} if has_gpu else {}))
+    environment["PATH"] += ":/usr/bin:/bin"
     # --dry-run says what would be run; --assume-new asks for it although it may be there.
     done = subprocess.run(
-        [*arguments, "--dry-run", "--assume-new=pyproject.toml"], capture_output=True, text=True, timeout=30, check=True
+        ["bash", "-c", f"{command} --dry-run --assume-new=pyproject.toml"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
     )
     assert "/home/ada/.guildhall-venv/bin/pip install" in done.stdout
-    assert "-r requirements/cuda.lock" in done.stdout
+    assert f"-r requirements/{lock}.lock" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("provider", "packages"), [("onprem", "make g++ python3-venv"), ("aws", "make g++"), ("gcp", "make g++")]
+)
+@pytest.mark.parametrize("user", ["0", "1000"])
+def test_a_bare_machine_gets_its_packages_once_from_root_or_by_sudo(
+    provider: str, packages: str, user: str, tmp_path: Path
+) -> None:
+    (command,) = [one for one in list_setup(render_for(provider)) if "apt-get" in one]
+    bin_ = '"$(dirname "$0")"'
+    environment = make_programs(
+        tmp_path,
+        **{
+            "id": f"echo {user}",
+            "sudo": f'echo "sudo" >> {bin_}/said; "$@"',
+            "env": 'shift; "$@"',
+            "dirname": 'echo "${1%/*}"',
+            "python3": f"test -e {bin_}/g++",
+            "apt-get": f'echo "$*" >> {bin_}/said; test "$1" = update '
+            f"|| for one in make g++; do printf '#!/bin/bash\\n' > {bin_}/$one; /bin/chmod +x {bin_}/$one; done",
+        },
+    )
+    for _ in range(2):
+        subprocess.run(["/bin/bash", "-c", command], env=environment, check=True, timeout=10)
+    said = (tmp_path / "said").read_text().splitlines()
+    asked = [line for line in said if line != "sudo"]
+    assert asked == ["update", f"install --yes -o DPkg::Lock::Timeout=300 {packages}"]
+    assert said.count("sudo") == (0 if user == "0" else 2)
+
+
+@pytest.mark.parametrize(
+    ("found", "stays"), [([".installed-cpu"], True), (["bin/pip"], True), (["bin/python"], False), ([], False)]
+)
+def test_an_environment_that_was_left_without_pip_is_made_anew(found: list[str], stays: bool, tmp_path: Path) -> None:
+    (command,) = [one for one in list_setup(render_for("onprem")) if "rm -rf" in one]
+    venv = tmp_path / ".guildhall-venv"
+    for name in found:
+        (venv / name).parent.mkdir(parents=True, exist_ok=True)
+        (venv / name).touch(mode=0o755)
+    environment = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    subprocess.run(["bash", "-c", command], env=environment, check=True, timeout=10)
+    assert venv.exists() == stays
 
 
 def test_the_environment_is_written_once_however_often_a_machine_is_set_up(tmp_path: Path) -> None:
-    commands = [command for command in list_setup(render_for("onprem")) if "make -C" not in command]
+    commands = [command for command in list_setup(render_for("onprem")) if "~/.guildhall-environment" in command]
     for command in commands * 2:
         subprocess.run(
             ["bash", "-c", command], env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"}, check=True, timeout=10

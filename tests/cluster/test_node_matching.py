@@ -49,6 +49,13 @@ def test_machine_of_another_kind_stands_for_no_node_and_the_message_says_what_li
         match_nodes(make_fleet(a=["gpu-1"]), machines, {})
 
 
+def test_machine_that_was_labelled_as_another_kind_stands_for_no_node_however_large_it_is() -> None:
+    other, same = ObservedNode("other", 96.0, 8.0, "H100", "spare"), ObservedNode("same", 96.0, 8.0, "H100", "gpu")
+    assert match_nodes(make_fleet(a=["gpu-1"]), [other, same], {"gpu-1": "other"}) == {"gpu-1": "same"}
+    with pytest.raises(ConfigurationError, match=r"8 GPUs H100 labelled spare\)"):
+        match_nodes(make_fleet(a=["gpu-1"]), [other], {})
+
+
 def test_machines_that_run_short_are_a_mistake_too() -> None:
     with pytest.raises(ConfigurationError, match=r"placed on gpu-3, .* 2 stand for other nodes; start one"):
         match_nodes(make_fleet(a=["gpu-1", "gpu-2", "gpu-3"]), BIG[:2], {})

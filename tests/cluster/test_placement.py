@@ -4,7 +4,7 @@ from collections import defaultdict
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.placement import Change, FirstFit, Placement, apply_change, describe_placement, plan_placement
@@ -81,6 +81,8 @@ def test_a_node_type_is_obeyed_and_cpu_engines_leave_gpu_nodes_alone() -> None:
     nodes = {"box": GPU_NODE, "laptop": LAPTOP}
     placement = plan_placement(build_fleet({"free": {}, "bound": {"node_type": "box"}}, nodes))
     assert list_nodes(placement) == {"free": ["laptop-1"], "bound": ["box-1"]}
+    full = plan_placement(build_fleet({"a": {"cpus": 3}, "b": {"cpus": 3}}, nodes))
+    assert (list_nodes(full), [miss.engine for miss in full.unplaced]) == ({"a": ["laptop-1"]}, ["b"])
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,11 @@ def test_an_engine_that_no_single_change_places_says_so() -> None:
 
 def test_a_description_has_a_line_for_each_node_and_each_engine_without_a_place() -> None:
     engines: dict[str, dict[str, Any]]
-    engines = {"a": {"cpus": 3}, "b": {"cpus": 2}, "c": {"device": "gpu", "node_type": "box", "gpus": 0.5}}
+    engines = {
+        "a": {"cpus": 3},
+        "b": {"cpus": 2, "node_type": "box"},
+        "c": {"device": "gpu", "node_type": "box", "gpus": 0.5},
+    }
     assert describe_placement(plan_placement(build_fleet(engines, {"box": GPU_NODE, "laptop": LAPTOP}))) == (
         "box-1: c (1 CPU, 0.5 of GPU 0); b (2 CPUs, 0.5 GiB of KV cache)",
         "laptop-1: a (3 CPUs, 0.5 GiB of KV cache)",
@@ -186,6 +192,7 @@ def fleets(draw: st.DrawFn) -> Fleet:
     return build_fleet(engines, nodes)
 
 
+@settings(deadline=None)
 @given(fleets())
 def test_no_node_is_over_committed_and_every_replica_is_placed_or_reported(fleet: Fleet) -> None:
     placement = plan_placement(fleet)
@@ -213,6 +220,7 @@ def test_no_node_is_over_committed_and_every_replica_is_placed_or_reported(fleet
         assert len(placed) + missing.get(name, 0) == max(1, engine.replicas.min)
 
 
+@settings(deadline=None)
 @given(fleets())
 def test_a_proposed_change_makes_room_and_takes_none_away(fleet: Fleet) -> None:
     before = {unplaced.engine for unplaced in plan_placement(fleet).unplaced}

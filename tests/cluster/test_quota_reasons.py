@@ -1,9 +1,9 @@
 """The reasons of quotas as people read them."""
 
+from benchmarks.engine_load import MIB, make_load
 from cluster.node_load import DeviceLoad, EngineLoad
 from cluster.quota_reasons import explain_quotas
 from cluster.quotas import set_quotas
-from tests.cluster.engine_loads import MIB, make_load
 
 
 def explain(*engines: EngineLoad, kv_mib: int | None = 64) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from ray.serve.schema import ServeDeploySchema
 
+from cluster.ray_node import NODE_TYPE_LABEL
 from deployments.applications import observe_weights, plan_serve_config
 from deployments.cli_changes import plan_changes
 from deployments.index_settings import IndexSettings, IndexSource
@@ -180,6 +181,24 @@ def test_engine_that_a_plan_has_placed_is_bound_to_its_machines_and_to_none_wher
     assert application(config, "own")["deployments"][0]["placement_group_bundles"] == [{"CPU": 1.0}]
     alone = application(plan_serve_config(fleet, INDEXES, CHECKSUMS), "own")["deployments"][0]
     assert "placement_group_bundle_label_selector" not in alone
+
+
+def test_engines_and_the_gateway_keep_off_machines_with_another_processor() -> None:
+    engines = {
+        "shared": Engine(model="/base", max_adapters=2),
+        "own": Engine(model="hub/own", device="gpu", tensor_parallel=2),
+    }
+    nodes = {"box": NodeType(cpus=8, memory_gib=64, gpus=2), "little": NodeType(cpus=4, memory_gib=16)}
+    config = plan_serve_config(make_fleet(engines=engines, nodes=nodes), INDEXES, CHECKSUMS)
+    schema = ServeDeploySchema.model_validate(config)
+    experts = {app.name: app.deployments[0] for app in schema.applications}
+    selectors = {name: experts[name].placement_group_bundle_label_selector for name in engines}
+    assert selectors == {"shared": [{NODE_TYPE_LABEL: "!box"}], "own": [{NODE_TYPE_LABEL: "!little"}]}
+    assert experts["own"].placement_group_bundles == [{"GPU": 1.0, "CPU": 0.5}] * 2
+    gateway = application(config, "gateway")["deployments"][0]["ray_actor_options"]
+    assert gateway == {"num_cpus": 1, "label_selector": {NODE_TYPE_LABEL: "!box"}}
+    alike = plan_serve_config(make_fleet(nodes={"here": nodes["little"], "there": nodes["little"]}), INDEXES, CHECKSUMS)
+    assert "selector" not in str(alike)
 
 
 def test_letting_an_engine_sleep_or_not_restarts_nothing_without_a_gpu() -> None:

@@ -1,6 +1,8 @@
 """How several sub-answers become one over HTTP: contradictions told, synthesis and what happens when it fails."""
 
+import asyncio
 import json
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +12,8 @@ from deployments.chat_answer import ChatAnswer
 from deployments.chat_request import parse_chat_request
 from deployments.gateway_service import Target
 from deployments.request_edge import RequestRecord
+from router import fuse
+from router.consistency import Contradiction
 from router.question import Plan
 from tests.deployments.fakes import (
     Script,
@@ -231,3 +235,22 @@ async def test_leaving_during_synthesis_stops_it() -> None:
     await frames.aclose()  # type: ignore[attr-defined]
     assert experts.open.total() == 0
     assert [slot.held for slot in service.slots.domains.values()] == [0, 0, 0]
+
+
+async def test_while_contradictions_are_sought_other_answers_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def seek(*_: object) -> tuple[Contradiction, ...]:
+        began.set()
+        assert go_on.wait(30), "nothing else went on"
+        return ()
+
+    monkeypatch.setattr(fuse, "find_contradictions", seek)
+    asking = asyncio.create_task(answer(say(finance="one", coding="two")))
+    await asyncio.to_thread(began.wait, 30)
+    alone = build_plan(build_sub_query(1, QUESTION, "finance"))
+    monkeypatch.undo()
+    assert (await answer(say(finance="other"), alone))[0] == "other"
+    assert not asking.done()
+    go_on.set()
+    assert (await asking)[0] == "finance: one\n\ncoding: two"

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.engine_load import MIB, make_load
 from cluster.ledger import Ledger
 from deployments.engine_sharing import EngineSharing, find_slo, write_slo
 from deployments.node_share import NodeShare, count_cores
 from experts.errors import ConfigurationError
-from tests.cluster.engine_loads import MIB, make_load
 
 SPAWN = multiprocessing.get_context("fork")
 

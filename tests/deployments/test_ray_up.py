@@ -2,15 +2,15 @@
 
 import os
 import re
-import shutil
 from pathlib import Path
 
 import pytest
 
 from benchmarks.host_fleet import ANSWER, FLEET_FILE, find_processes
-from benchmarks.hosts import HOME, TOOLS, open_hosts
+from benchmarks.hosts import HOME, open_hosts
 from benchmarks.ray_up import GATEWAY, MACHINES, run_fleet
 from tests.conftest import ROOT
+from tests.deployments.hosts_needed import require_hosts
 from tests.encoder_files import lend_encoder_files
 
 pytestmark = [pytest.mark.engine, pytest.mark.hosts]
@@ -37,10 +37,7 @@ def read_shown_commands() -> list[str]:
 
 
 def test_ray_up_serves_a_fleet_over_ssh_that_recovers_when_a_machine_is_taken_away(tmp_path: Path) -> None:
-    missing = [tool for tool in TOOLS if shutil.which(tool) is None] + (["root"] if os.geteuid() else [])
-    if missing:
-        said = f"`ray up` over ssh needs {', '.join(missing)}; apt-get install openssh-server rsync"
-        pytest.fail(said) if os.environ.get("CI") == "true" else pytest.skip(said)
+    require_hosts()
     before = find_network_devices()
     shown = read_shown_commands()
     with open_hosts(MACHINES, tmp_path / "hosts") as hosts:

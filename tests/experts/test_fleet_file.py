@@ -181,6 +181,18 @@ BROKEN = [
         ["found 4", "device: gpu", "remove kv_cache_gib"],
     ),
     (
+        "    max_adapters: 1",
+        "    max_adapters: 1\n    elastic_kv: kvcached",
+        "engines.small.elastic_kv",
+        ["found 'kvcached'", "device: cpu, where `sharing` lends KV memory", "set device: gpu, or remove elastic_kv"],
+    ),
+    (
+        "    device: gpu",
+        "    device: gpu\n    elastic_kv: kv-cached",
+        "engines.large.elastic_kv",
+        ["found 'kv-cached'", "known: kvcached", "did you mean 'kvcached'?"],
+    ),
+    (
         "    device: gpu",
         "    device: gpu\n    replicas: {min: 3, max: 2}",
         "engines.large.replicas.min",

@@ -1,9 +1,9 @@
 """JSON schemas of every kind of manifest that Guildhall writes, with unknown fields rejected.
 
 Kubernetes' own kinds come from the package kubernetes-validate. The fields of KubeRay 1.7's RayService and of the
-Prometheus operator's ServiceMonitor are written down here, only those that Guildhall may use, from
+Prometheus operator's ServiceMonitor and PrometheusRule are written down here, only those that Guildhall may use, from
 https://ray-project.github.io/kuberay/reference/api/ and
-https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.ServiceMonitor.
+https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.
 """
 
 import json
@@ -105,6 +105,15 @@ def _describe_service_monitor() -> dict[str, Any]:
     return {"spec": _closed(spec, {})}
 
 
+def _describe_prometheus_rule() -> dict[str, Any]:
+    # https://prometheus-operator.dev/docs/api-reference/api/#monitoring.coreos.com/v1.Rule
+    lasts = {"type": "string", "pattern": "^[1-9][0-9]*[smhd]$"}
+    alert = _closed({"alert": _TEXT, "expr": _TEXT, "for": lasts}, {"labels": _LABELS, "annotations": _LABELS})
+    rule = {"oneOf": [_closed({"record": _TEXT, "expr": _TEXT}, {}), alert]}
+    group = _closed({"name": _TEXT, "rules": {"type": "array", "items": rule}}, {})
+    return {"spec": _closed({"groups": {"type": "array", "minItems": 1, "items": group}}, {})}
+
+
 @cache
 def _validators() -> dict[tuple[str, str], Validator]:
     path = files("kubernetes_validate").joinpath(
@@ -120,4 +129,5 @@ def _validators() -> dict[tuple[str, str], Validator]:
     whole = {"apiVersion": _TEXT, "kind": _TEXT, "metadata": _kubernetes("apimachinery.pkg.apis.meta.v1.ObjectMeta")}
     schemas["ray.io/v1", "RayService"] = _closed({**whole, **_describe_ray_service()}, {})
     schemas["monitoring.coreos.com/v1", "ServiceMonitor"] = _closed({**whole, **_describe_service_monitor()}, {})
+    schemas["monitoring.coreos.com/v1", "PrometheusRule"] = _closed({**whole, **_describe_prometheus_rule()}, {})
     return {kind: jsonschema.Draft202012Validator(schema, registry=registry) for kind, schema in schemas.items()}

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
+from deployments.dashboards.alerts import render_rules
 from tests.conftest import FLEETS
 from tests.k8s.manifest_schemas import find_mistakes
 from tests.k8s.rendered import BASE, OVERLAYS, find_manifest, render_fleet, run_render
@@ -27,7 +28,7 @@ def test_no_field_is_unknown_missing_or_of_another_type(name: str, options: tupl
     assert {one["metadata"]["name"]: found for one in manifests if (found := find_mistakes(one))} == {}
 
 
-FREE_KEYS = {"labels", "matchLabels", "rayStartParams", "limits", "requests", "selector"}
+FREE_KEYS = {"labels", "annotations", "matchLabels", "rayStartParams", "limits", "requests", "selector"}
 
 
 def list_parts(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -82,6 +83,12 @@ def test_the_network_rules_and_the_budget_select_the_pods_that_the_ray_service_m
     assert redis == state["template"]["metadata"]["labels"] == state["selector"]["matchLabels"]
 
 
+def test_the_alerts_are_the_rules_that_are_tested_elsewhere() -> None:
+    alerts = find_manifest(render_fleet("pocket"), "PrometheusRule")
+    assert alerts["spec"] == render_rules()
+    assert alerts["metadata"]["labels"] == find_manifest(render_fleet("pocket"), "ServiceMonitor")["metadata"]["labels"]
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in BASE.iterdir()))
 def test_the_committed_bases_are_fresh(name: str, tmp_path: Path) -> None:
     first, _, _ = (BASE / name / "kustomization.yaml").read_text().partition("\n")
@@ -117,4 +124,6 @@ def test_every_overlay_builds_into_valid_manifests_with_images_of_a_registry(ove
     # Without a tag an image is pulled as :latest, which says nothing of the lock that it was built from.
     assert [container["image"] for container in containers if ":" not in container["image"].rpartition("/")[2]] == []
     namespaces = {one["metadata"]["name"] for one in manifests if one["kind"] == "Namespace"}
+    # kind has no Prometheus operator, and a cluster rejects a kind that it does not know.
+    assert any(one["apiVersion"].startswith("monitoring.coreos.com/") for one in manifests) == (overlay != "kind")
     assert {one["metadata"]["namespace"] for one in manifests if one["kind"] != "Namespace"} == namespaces

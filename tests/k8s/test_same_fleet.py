@@ -5,15 +5,18 @@ from typing import Any
 
 import pytest
 import yaml
+from ray._raylet import node_labels_match_selector  # type: ignore[attr-defined]
 
 from deployments.applications import observe_weights, plan_serve_config
+from deployments.cli_render import plan_container_config
 from deployments.domain_index import locate_index
 from deployments.index_settings import IndexSource
 from experts.fleet import Fleet
 from experts.fleet_file import load_fleet
 from k8s.container_fleet import DATA, HOME
+from k8s.ray_service import Surroundings, render_ray_service
 from retrieval.encoder import observe_encoder_fingerprint
-from tests.conftest import FLEETS, ROOT
+from tests.conftest import FLEETS, ROOT, read_fleet, write_fleet
 from tests.k8s.rendered import find_cluster, find_manifest, render_fleet
 
 FLEET_NAMES = sorted(path.stem for path in FLEETS.glob("*.yaml"))
@@ -70,3 +73,25 @@ def test_the_pods_have_what_the_planner_counts_on(name: str) -> None:
         assert float(limits["cpu"]) == node.cpus
         assert float(limits["memory"].removesuffix("Gi")) == node.memory_gib
         assert int(limits.get("nvidia.com/gpu", 0)) == node.gpus
+
+
+def test_every_replica_may_start_in_the_worker_groups_that_have_its_processor_and_in_no_other(tmp_path: Path) -> None:
+    document = read_fleet(FLEETS / "one-gpu.yaml")
+    document["nodes"]["little"] = {"cpus": 8, "memory_gib": 32}
+    document["engines"]["general-awq"] = {"model": "x/y"}
+    write_fleet(tmp_path / "fleet.yaml", document)
+    fleet, config, fleet_file = plan_container_config(tmp_path / "fleet.yaml", tmp_path)
+    service = render_ray_service(fleet, config, fleet_file, Surroundings())
+    groups = {group["groupName"]: group["labels"] for group in service["spec"]["rayClusterConfig"]["workerGroupSpecs"]}
+    places = {}
+    for application in config["applications"]:
+        (deployment,) = application["deployments"]
+        (selector,) = deployment.get("placement_group_bundle_label_selector") or [
+            deployment["ray_actor_options"]["label_selector"]
+        ]
+        places[application["name"]] = [
+            name for name, labels in groups.items() if node_labels_match_selector(labels, selector)
+        ]
+    (gpu,) = (name for name, node in fleet.nodes.items() if node.gpus)
+    on_cpus = {"general-awq", "gateway"}
+    assert places == {name: ["little" if name in on_cpus else gpu] for name in (*fleet.engines, "gateway")}
