@@ -36,9 +36,14 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
-# `ray up` over ssh onto machines that it makes itself: root, openssh-server, rsync, iproute2; three to ten minutes.
+# `ray up` over ssh, and nodes that Ray's autoscaler adds, on machines that it makes itself: root, openssh-server, rsync,
+# iproute2; three to ten minutes.
 test-hosts: install
 	$(BIN)/python -m pytest -m hosts
+
+# Every rendered RayService against KubeRay's own CRD, from a folder that docs/operations.md says how to fill.
+test-crds: install
+	CRDS="$(CRDS)" $(BIN)/python -m pytest tests/k8s/test_crds.py
 
 check: install
 	$(BIN)/ruff check .
