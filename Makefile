@@ -9,7 +9,7 @@ LOCK := requirements/$(ACCEL).lock
 STAMP := $(VENV)/.installed-$(ACCEL)
 FLEET ?= cluster/fleets/pocket.yaml
 
-.PHONY: install demo test test-hosts check format lock bench-router
+.PHONY: install demo test test-hosts test-crds check format lock bench-router
 
 install: $(STAMP)
 
