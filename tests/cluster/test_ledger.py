@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from cluster.core_slots import CoreSlots
+from cluster.core_slots import SLOTS_PER_CORE, CoreSlots
 from cluster.ledger import STALE_S, Ledger
 from cluster.ledger_layout import COPY_BYTES, HEADER, LAYOUT, ROWS, Entry, copy_offset, pack_entry, unpack_entry
 from cluster.quotas import find_shortage
@@ -180,10 +180,10 @@ def test_the_strictest_settings_hold_for_a_device(tmp_path: Path) -> None:
     assert find_shortage(ledger.read("cpu")) == 0
 
 
-def test_a_core_has_one_holder_and_a_killed_holder_has_none(tmp_path: Path) -> None:
+def test_a_slot_has_one_holder_and_a_killed_holder_has_none(tmp_path: Path) -> None:
     path = tmp_path / "l"
 
-    def hold_core() -> None:
+    def hold_slot() -> None:
         slots = CoreSlots(Ledger.open(path).locks, 2)
         while not slots.take(1):
             time.sleep(0.001)
@@ -192,11 +192,11 @@ def test_a_core_has_one_holder_and_a_killed_holder_has_none(tmp_path: Path) -> N
     slots = CoreSlots(Ledger.open(path).locks, 2)
 
     def is_taken() -> bool:
-        taken = slots.take(2) < 2
+        taken = slots.take(2 * SLOTS_PER_CORE) < 2 * SLOTS_PER_CORE
         slots.give_back()
         return taken
 
-    with run_process(hold_core) as process:
+    with run_process(hold_slot) as process:
         await_true(is_taken)
         assert slots.take(1) == 1
         slots.give_back()

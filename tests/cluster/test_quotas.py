@@ -241,12 +241,16 @@ def test_a_decoding_engine_steps_although_the_others_prefill_without_end(others:
 
 def test_a_long_prefill_is_cut_where_another_engine_decodes_on_the_same_cores() -> None:
     prompt = busy(1, token_s=0.001, max_tokens=2048)
-    decode = make_load(2, running=3, tpot_s=0.4)
-    assert set_quotas(make_device(prompt, decode, cores=1)).quotas[0].tokens_per_step == 208
-    assert set_quotas(make_device(prompt, decode, cores=2)).quotas[0].tokens_per_step == 2048
-    assert set_quotas(make_device(prompt, make_load(2), cores=1)).quotas[0].tokens_per_step == 2048
-    shared = make_device(replace(prompt, threads=2), replace(decode, threads=2), cores=2)
-    assert set_quotas(shared).quotas[0].tokens_per_step == 2048
+    decode, other = make_load(2, running=3, tpot_s=0.4), busy(3)
+
+    def limit(*engines: EngineLoad, cores: int) -> int:
+        return set_quotas(make_device(*engines, cores=cores)).quotas[0].tokens_per_step
+
+    # Three engines with requests are one more than a core has slots.
+    assert limit(prompt, decode, replace(other, running=0), cores=1) == 208
+    assert limit(prompt, decode, cores=1) == 2048
+    assert limit(prompt, decode, other, cores=2) == 2048
+    assert limit(*(replace(engine, threads=2) for engine in (prompt, decode, other)), cores=2) == 2048
 
 
 def test_engines_with_requests_have_the_cores_in_equal_parts() -> None:
