@@ -43,7 +43,7 @@ test-hosts: install
 
 # Every rendered RayService against KubeRay's own CRD, from a folder that docs/operations.md says how to fill.
 test-crds: install
-	CRDS="$(CRDS)" $(BIN)/python -m pytest tests/k8s/test_crds.py
+	CRDS="$(or $(CRDS),build/kuberay-crds)" $(BIN)/python -m pytest tests/k8s/test_crds.py
 
 check: install
 	$(BIN)/ruff check .

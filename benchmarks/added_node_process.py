@@ -47,9 +47,10 @@ MONITOR = "ray/autoscaler/v2/monitor.py"
 
 
 class AddedNodes(AutoscalingCluster):
-    """Ray's cluster with an autoscaler, described without the two files of defaults that its wheels leave out.
+    """Ray's cluster with an autoscaler, described without the file of defaults that its wheels leave out.
 
-    Without the second the autoscaler's process ends as it starts; a provider of type `external` has no such file.
+    The autoscaler's process reads it too, for the provider of type `fake_multinode`, and ends without it; `external` is
+    the type that has none.
     """
 
     def _generate_config(self, head_resources: Any, worker_node_types: Any, **_: Any) -> dict[str, Any]:

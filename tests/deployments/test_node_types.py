@@ -1,4 +1,4 @@
-"""Replicas on a Ray cluster of machines with labels: each lands on its node type, even where another has more room."""
+"""Replicas on a Ray cluster of machines with labels: each lands on its node type, also where others have more room."""
 
 import shutil
 import tempfile
@@ -21,9 +21,8 @@ from experts.fleet import Domain, Engine, Fleet, NodeType, Variant
 pytestmark = pytest.mark.ray_local
 
 PLACES = ("placement_group_bundles", "placement_group_bundle_label_selector", "ray_actor_options")
-# As much as fits the little machine, so that without labels some of it would be put on the other.
+# As much as fits the little machine, so that without labels some of it would be put on one of the others.
 REPLICAS = 2
-GPUS = 4
 
 
 class StandIn:
@@ -37,7 +36,7 @@ def make_fleet() -> Fleet:
     return Fleet(
         name="mixed",
         engines={
-            "large": Engine(model="a/b", device="gpu", tensor_parallel=2, cpus=2),
+            "large": Engine(model="a/b", device="gpu", tensor_parallel=2, cpus=2, node_type="box"),
             "small": Engine(model="a/b"),
         },
         domains={
@@ -46,7 +45,8 @@ def make_fleet() -> Fleet:
         },
         generalist="small",
         nodes={
-            "box": NodeType(cpus=8, memory_gib=8, gpus=GPUS),
+            "other": NodeType(cpus=8, memory_gib=8, gpus=4),
+            "box": NodeType(cpus=8, memory_gib=8, gpus=4),
             "little": NodeType(cpus=2 * REPLICAS, memory_gib=8),
         },
     )
@@ -75,8 +75,7 @@ def machines() -> Iterator[Machines]:
         for at, (name, node) in enumerate(fleet.nodes.items()):
             port = {"dashboard_agent_listen_port": 0} if at == 0 else {}
             labels = {NODE_TYPE_LABEL: name}
-            # The little machine has GPUs, too, of which the fleet file knows nothing.
-            cluster.add_node(num_cpus=int(node.cpus), num_gpus=GPUS, labels=labels, **size, **port)
+            cluster.add_node(num_cpus=int(node.cpus), num_gpus=node.gpus, labels=labels, **size, **port)
         ray.init(address=cluster.address, log_to_driver=False)
         serve.start(proxy_location="Disabled")
         config = plan_serve_config(fleet, {}, {})
@@ -100,7 +99,7 @@ def list_types(name: str) -> list[str | None]:
 
 
 def test_every_replica_lands_on_its_own_node_type(machines: Machines) -> None:
-    assert {node.node_type for node in observe_nodes()} == {"box", "little"}
+    assert {node.node_type for node in observe_nodes()} == {"other", "box", "little"}
     targets = []
     for name, place in machines.places.items():
         packed = {"placement_group_strategy": "STRICT_PACK"} if "placement_group_bundles" in place else {}
