@@ -84,6 +84,9 @@ def main() -> None:
         alone = measure_alone(engines["static"])
         capacity = measure_capacity(engines["static"], lengths)
         print(f"alone {alone}, capacity {capacity:.1f} requests/s", flush=True)
+        # Kernels are made for each size of a step when it comes first.
+        for own in engines.values():
+            run_requests(own, draw_requests(set_rates(OVERLOAD * capacity, 0.0), options.seconds / 2, lengths, 99))
         contenders = measure_contenders(engines, options.alphas, options.seconds, capacity, alone, lengths)
     figures = {
         "arguments": f"--alphas {' '.join(map(str, options.alphas))} --seconds {options.seconds:g}",
