@@ -54,6 +54,8 @@ class RunningFleet:
         return httpx.get(f"{self.url}{path}", timeout=30).json()
 
 
+# Before pytest-xdist looks for the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several test processes, what starts Ray or an engine runs in one: two at once would share the cores."""
     for item in items:
