@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.engine_load import MIB, make_load
+from cluster.core_slots import SLOTS_PER_CORE
 from cluster.ledger import Ledger
 from deployments.engine_sharing import EngineSharing, find_slo, write_slo
 from deployments.node_share import NodeShare, count_cores
@@ -84,13 +85,13 @@ def test_an_slo_that_is_written_while_the_engine_runs_is_in_its_row_within_a_sec
     assert find_slo(sharing).parent == tmp_path
 
 
-def test_a_step_waits_for_its_cores_but_never_long(tmp_path: Path) -> None:
+def test_a_step_waits_for_a_slot_but_never_long(tmp_path: Path) -> None:
     cores = count_cores()
     sharing = plan(tmp_path, "waits", None, threads=cores)
 
     def hold_cores() -> None:
         with share(plan(tmp_path, "holds", None, threads=cores)) as shared:
-            share_of_step = replace(shared.settle(make_load()), crowded=True, cores=cores)
+            share_of_step = replace(shared.settle(make_load()), crowded=True, cores=SLOTS_PER_CORE * cores)
             shared.take_core(share_of_step)
             shared.take_more_cores(share_of_step)
             time.sleep(60)
