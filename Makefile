@@ -32,9 +32,8 @@ $(STAMP): $(LOCK) pyproject.toml
 demo: install
 	@$(BIN)/python -m deployments.demo $(if $(ONCE),--once)
 
-# Fleets and engines one after another in one process, everything else beside them in a second one.
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest
 
 # `ray up` over ssh, and nodes that Ray's autoscaler adds, on machines that it makes itself: root, openssh-server, rsync,
 # iproute2; three to ten minutes.

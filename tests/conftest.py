@@ -12,7 +12,6 @@ from types import MappingProxyType
 from typing import Any
 
 import httpx
-import pytest
 import yaml
 
 from experts.fleet import is_path
@@ -52,15 +51,6 @@ class RunningFleet:
 
     def get(self, path: str) -> Any:
         return httpx.get(f"{self.url}{path}", timeout=30).json()
-
-
-# Before pytest-xdist looks for the groups.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several test processes, what starts Ray or an engine runs in one: two at once would share the cores."""
-    for item in items:
-        if item.get_closest_marker("engine") or item.get_closest_marker("ray_local"):
-            item.add_marker(pytest.mark.xdist_group("live"))
 
 
 def read_fleet(file: Path) -> dict[str, Any]:
