@@ -219,10 +219,8 @@ class SimulatedReplica:
 
     def _end(self, request: SimulatedRequest, now: float, ended: list[SimulatedRequest]) -> None:
         request.ended_at = now
-        held = now - request.begun_at
-        self.hold_s = held if not self.hold_s else 0.9 * self.hold_s + 0.1 * held
-        size = self._measure_end(request)
-        self._kv_of_request = size if not self._kv_of_request else 0.9 * self._kv_of_request + 0.1 * size
+        self.hold_s = _update_mean(self.hold_s, now - request.begun_at)
+        self._kv_of_request = _update_mean(self._kv_of_request, self._measure_end(request))
         ended.append(request)
 
     def _preempt(self) -> None:
@@ -241,3 +239,7 @@ class SimulatedReplica:
         request.computed = 0
         request.preempted += 1
         self.waiting.appendleft(request)
+
+
+def _update_mean(mean: float, value: float) -> float:
+    return 0.9 * mean + 0.1 * value if mean else value

@@ -41,7 +41,8 @@ class ExpertServer(LLMServer):
         self, name: str, engine: Engine, gpu_type: str | None, sharing: Mapping[str, Any]
     ) -> None:
         elastic = engine.elastic_kv is not None
-        check_elastic([name] if elastic else [])
+        if elastic:
+            check_elastic([name])
         self._running = 0
         self._requests: Counter[str] = Counter()
         self._completion_tokens: Counter[str] = Counter()

@@ -56,8 +56,8 @@ class _Quotas(Scheduler):
         # Without the one that vLLM keeps as a placeholder, which is never written.
         self._blocks = self._pool.num_gpu_blocks - 1
         self._block_bytes = kv_cache_config.kv_cache_tensors[0].size // self._pool.num_gpu_blocks
-        self._request_blocks = float(self._count_blocks(self.max_model_len))
         self._sequence_blocks = min(self._blocks, self._count_blocks(self.max_model_len))
+        self._request_blocks = float(self._sequence_blocks)
         self._most_running = self.max_num_running_reqs
         self._most_tokens = self.max_num_scheduled_tokens
         self._withheld: list[KVCacheBlock] = []
