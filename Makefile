@@ -32,8 +32,16 @@ $(STAMP): $(LOCK) pyproject.toml
 demo: install
 	@$(BIN)/python -m deployments.demo $(if $(ONCE),--once)
 
+# Two at once: what starts Ray or an engine waits a lot, and the other tests, at low priority, take what it leaves over.
+LIVE := engine or ray_local
+PURE_LOG := build/test-pure.log
 test: install
-	$(BIN)/python -m pytest
+	@mkdir -p $(dir $(PURE_LOG)); \
+	nice $(BIN)/python -m pytest -m 'not ($(LIVE) or hosts)' >$(PURE_LOG) 2>&1 & pure=$$!; trap "kill $$pure 2>/dev/null" EXIT INT TERM; \
+	echo "The tests that start neither Ray nor an engine run beside these and are shown after them; until then: $(PURE_LOG)"; \
+	$(BIN)/python -m pytest -m '($(LIVE)) and not hosts'; live=$$?; \
+	wait $$pure; pure=$$?; trap - EXIT INT TERM; cat $(PURE_LOG); \
+	test $$live -eq 0 && test $$pure -eq 0
 
 # `ray up` over ssh, and nodes that Ray's autoscaler adds, on machines that it makes itself: root, openssh-server, rsync,
 # iproute2; three to ten minutes.

@@ -1,7 +1,5 @@
 """Replicas on a Ray cluster of machines with labels: each lands on its node type, also where others have more room."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +15,7 @@ from cluster.ray_node import NODE_TYPE_LABEL
 from deployments.applications import plan_serve_config
 from deployments.cluster_nodes import observe_nodes
 from experts.fleet import Domain, Engine, Fleet, NodeType, Variant
+from tests.deployments.own_cluster import NODE_SIZE, own_cluster
 
 pytestmark = pytest.mark.ray_local
 
@@ -62,20 +61,12 @@ class Machines:
 
 @pytest.fixture(scope="module")
 def machines() -> Iterator[Machines]:
-    patch = pytest.MonkeyPatch()
-    # Short, because sockets live below it; its own, so that no other cluster on the machine is found or told of it.
-    folder = tempfile.mkdtemp(prefix="gh-", dir="/tmp")
-    patch.setenv("RAY_TMPDIR", folder)
-    patch.setenv("RAY_AUTH_MODE", "disabled")
-    patch.delenv("RAY_ADDRESS", raising=False)
     fleet = make_fleet()
-    cluster = Cluster()
-    size = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
-    try:
+    with own_cluster() as cluster:
         for at, (name, node) in enumerate(fleet.nodes.items()):
             port = {"dashboard_agent_listen_port": 0} if at == 0 else {}
             labels = {NODE_TYPE_LABEL: name}
-            cluster.add_node(num_cpus=int(node.cpus), num_gpus=node.gpus, labels=labels, **size, **port)
+            cluster.add_node(num_cpus=int(node.cpus), num_gpus=node.gpus, labels=labels, **NODE_SIZE, **port)
         ray.init(address=cluster.address, log_to_driver=False)
         serve.start(proxy_location="Disabled")
         config = plan_serve_config(fleet, {}, {})
@@ -84,11 +75,6 @@ def machines() -> Iterator[Machines]:
             cluster, {name: {key: one[key] for key in PLACES if key in one} for name, one in deployments.items()}
         )
         serve.shutdown()
-    finally:
-        ray.shutdown()
-        cluster.shutdown()
-        patch.undo()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def list_types(name: str) -> list[str | None]:
@@ -118,7 +104,7 @@ def test_without_labels_the_same_selectors_hold_nothing_back(machines: Machines)
     try:
         # The little machine is full, and the others are left alone.
         assert not group.wait(timeout_seconds=2)
-        bare = machines.cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20, include_dashboard=False)
+        bare = machines.cluster.add_node(num_cpus=1, **NODE_SIZE)
         assert group.wait(timeout_seconds=30)
         assert placement_group_table(group)["bundles_to_node_id"][0] == bare.node_id
         assert next(node for node in observe_nodes() if node.id == bare.node_id).node_type is None
