@@ -2,8 +2,8 @@
 
 python -m benchmarks.autoscale --traces FOLDER [--replay-s 300] [--only simulated|live]
 
-`FOLDER` holds Azure's LLM traces (azure_llm_2023_code.csv and azure_llm_2023_conv.csv of the Azure Public Dataset). A
-part that is left out keeps the figures that it had at this commit.
+`FOLDER` holds Azure's LLM traces (azure_llm_2023_code.csv and azure_llm_2023_conv.csv of the Azure Public Dataset). The
+two parts leave a result each.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.autoscale_day import Day, run_day
 from benchmarks.autoscale_live import run_live
-from benchmarks.result import load_result, save_result
+from benchmarks.result import save_result
 
 # Shares of a replica's most throughput that Ray's default policy aims at, as requests in flight. The cheapest that
 # reaches the aim is what it is compared by, or the best where none does.
@@ -80,36 +80,39 @@ def main() -> None:
     parser.add_argument("--replay-s", type=float, default=300.0)
     parser.add_argument("--only", choices=("simulated", "live"))
     options = parser.parse_args()
-    figures = {name: value for name, value in load_result("autoscale").items() if name in ("simulated", "live")}
+    command = {"command": "make bench-autoscale"}
     if options.only != "live":
         if options.traces is None:
             sys.exit("name the folder with Azure's LLM traces by --traces or GUILDHALL_TRACES")
-        figures["simulated"] = run_simulated(Path(options.traces))
+        runs = run_simulated(Path(options.traces))
+        show_days(runs)
+        print(save_result("autoscale_simulated", {**command, "simulated": runs}))
     if options.only != "simulated":
         outcomes = run_live(options.replay_s)
-        figures["live"] = {"replay_s": options.replay_s, "contenders": outcomes, "aims": judge_live(outcomes)}
-    path = save_result("autoscale", figures)
-    show(figures)
-    print(path)
+        live = {"replay_s": options.replay_s, "contenders": outcomes, "aims": judge_live(outcomes)}
+        show_live(live)
+        print(save_result("autoscale_live", {**command, "live": live}))
 
 
-def show(figures: dict[str, Any]) -> None:
-    """The figures as tables."""
-    console = Console()
-    for run in figures.get("simulated", ()):
+def show_days(runs: list[dict[str, Any]]) -> None:
+    """The simulated days as tables."""
+    for run in runs:
         title = f"a day, replicas start in {run['start_s']:g} s"
         table = Table("contender", "attainment", "replica-hours", "slowest recovery", title=title)
         for name, day in run["days"].items():
             slowest = max(day["recover_s"].values())
             table.add_row(name, f"{day['attainment']:.4f}", f"{day['replica_hours']:.0f}", f"{slowest:.0f} s")
-        console.print(table, run["aims"])
-    if "live" in figures:
-        table = Table("contender", "attainment", "replica-s", "recovery", "quiet p99 calm / spike", title="live")
-        for name, outcome in figures["live"]["contenders"].items():
-            quiet = f"{outcome['quiet_p99_calm_s']:.2f} / {outcome['quiet_p99_spike_s']:.2f} s"
-            kept, cost, recovery = (outcome[key] for key in ("attainment", "replica_s", "recover_s"))
-            table.add_row(name, f"{kept:.3f}", f"{cost:.0f}", f"{recovery:.0f} s", quiet)
-        console.print(table, figures["live"]["aims"])
+        Console().print(table, run["aims"])
+
+
+def show_live(live: dict[str, Any]) -> None:
+    """The replay as a table."""
+    table = Table("contender", "attainment", "replica-s", "recovery", "quiet p99 calm / spike", title="live")
+    for name, outcome in live["contenders"].items():
+        quiet = f"{outcome['quiet_p99_calm_s']:.2f} / {outcome['quiet_p99_spike_s']:.2f} s"
+        kept, cost, recovery = (outcome[key] for key in ("attainment", "replica_s", "recover_s"))
+        table.add_row(name, f"{kept:.3f}", f"{cost:.0f}", f"{recovery:.0f} s", quiet)
+    Console().print(table, live["aims"])
 
 
 if __name__ == "__main__":

@@ -143,7 +143,7 @@ def run_requests(engines: Mapping[str, TimedEngine], arrivals: Sequence[Arrival]
         engine.begin_round(rows, begin_at)
     answered = []
     for domain, engine in engines.items():
-        answers = engine.end_round(ROUND_TIMEOUT_S).answers
+        answers = engine.end_round(ROUND_TIMEOUT_S)
         answered += [_join(arrival, answer) for arrival, answer in zip(mine[domain], answers, strict=True)]
     return sorted(answered, key=lambda one: one.arrival.at_s)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cluster.node_types import find_node_type
 from cluster.placement import Node
 from experts.errors import ConfigurationError
 from experts.fleet import Engine, Fleet, NodeType
@@ -65,7 +66,7 @@ def select_nodes(engine: Engine, ids: Mapping[str, str]) -> dict[str, str]:
 
 
 def _fits(machine: ObservedNode, name: str, node_type: NodeType) -> bool:
-    if machine.node_type not in (None, name.rpartition("-")[0]):
+    if machine.node_type not in (None, find_node_type(name)):
         return False
     if node_type.gpu_type is not None and machine.gpu_type != node_type.gpu_type:
         return False

@@ -28,8 +28,13 @@ def list_cpu_types(nodes: Mapping[str, NodeType], cpus: float, memory_gib: float
 
 def select_engine_types(fleet: Fleet, engine: Engine) -> dict[str, str]:
     """Ray's label selector for an engine's replicas; for an engine that is placed, the node types of its places."""
-    placed = {name.rpartition("-")[0] for name in engine.placed_on}
+    placed = {find_node_type(name) for name in engine.placed_on}
     return select_types(fleet.nodes, placed or list_engine_types(engine, fleet.nodes))
+
+
+def find_node_type(machine: str) -> str:
+    """The node type of a machine by the name that plans give it: `a100` for `a100-2`."""
+    return machine.rpartition("-")[0]
 
 
 def select_types(nodes: Iterable[str], allowed: Iterable[str]) -> dict[str, str]:

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import httpx
@@ -98,7 +99,7 @@ def await_ready(
                     progress.say(f"  {name}: on time slices of its GPU, since MPS is off: {mps_off[name]}")
                 waiting.remove(name)
                 continue
-            progress.update(_stage(name), ", ".join(filter(None, (_describe(application), waits.get(name)))))
+            progress.update(_stage(name), _describe(application, waits.get(name)))
             if status == "UNHEALTHY":
                 unhealthy.setdefault(name, time.monotonic())
             else:
@@ -211,8 +212,9 @@ def _has_replica(application: Mapping[str, Any]) -> bool:
     return any(_value(replica.get("state")) == "RUNNING" for item in deployments for replica in item["replicas"])
 
 
-def _describe(application: Mapping[str, Any]) -> str:
-    """One line on where an application stands: its replicas by state, and what Serve says if it is not well."""
+def _describe(application: Mapping[str, Any], waits: str | None = None) -> str:
+    """One line on where an application stands: its replicas by state, and if it is not well why: what it `waits` for
+    itself, else what Serve says."""
     deployments = application.get("deployments", {}).values()
     states: dict[str, int] = {}
     for replica in [replica for deployment in deployments for replica in deployment.get("replicas", ())]:
@@ -223,12 +225,12 @@ def _describe(application: Mapping[str, Any]) -> str:
     if status == "RUNNING":
         return ", ".join(parts) or "0 running"
     messages = [str(deployment.get("message") or "") for deployment in deployments]
-    said = _first_line(next((message for message in messages if message), str(application.get("message") or "")))
+    said = waits or _first_line(next((one for one in messages if one), str(application.get("message") or "")))
     return ", ".join([*(parts or [status.lower()]), *([said] if said else [])])
 
 
 def _first_line(text: str) -> str:
-    return text.strip().splitlines()[0][:160] if text.strip() else ""
+    return shorten(text.strip().splitlines()[0], 160, placeholder=" …") if text.strip() else ""
 
 
 def _explain_failure(name: str, application: Mapping[str, Any], logs: Path | None) -> str:

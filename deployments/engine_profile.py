@@ -84,7 +84,7 @@ def measure_points(running: TimedEngine, points: list[Point]) -> Iterator[tuple[
 
 def _measure(running: TimedEngine, point: Point) -> tuple[float, float]:
     running.begin_round([TimedRequest(0.0, point.seq_len, _DECODE_STEPS + 1)] * point.batch)
-    answers = running.end_round(_ROUND_TIMEOUT_S).answers
+    answers = running.end_round(_ROUND_TIMEOUT_S)
     return 1000 * max(answer.first_s for answer in answers), 1000 * _observe_step(answers)
 
 

@@ -62,14 +62,6 @@ class TimedAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class TimedRound:
-    """The answers, in order of their requests, and the CPU time of the process that is not the engine core."""
-
-    answers: tuple[TimedAnswer, ...]
-    host_cpu_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class KvCache:
     """The KV cache that an engine has."""
 
@@ -115,10 +107,9 @@ class TimedEngine:
         rows = [(request.at_s, request.prompt_tokens, request.output_tokens) for request in requests]
         self._send({"begin_at": at, "requests": rows})
 
-    def end_round(self, timeout_s: float) -> TimedRound:
-        """What came of the round."""
-        message = self._receive(timeout_s)
-        return TimedRound(tuple(TimedAnswer(tuple(times)) for times in message["answers"]), message["host_cpu_s"])
+    def end_round(self, timeout_s: float) -> tuple[TimedAnswer, ...]:
+        """The answers of the round, in order of their requests."""
+        return tuple(TimedAnswer(tuple(times)) for times in self._receive(timeout_s)["answers"])
 
     def close(self) -> None:
         """End the process and what it started."""
