@@ -40,10 +40,11 @@ PORT = 8437
 SPIKING = "finance"
 QUIET = ("math", "coding")
 ENGINE = "finance"
-MOST = 3
+# As many as the machine has cores: a third replica would only take from the other two, and from who asks.
+MOST = 2
 # Through the gateway one replica gives about 1.5 answers a second on these cores, and two give what they can: calm is a
-# seventh of one's, the spike is over it.
-CALM_RATE = 0.2
+# sixth of one's, the spike is over it.
+CALM_RATE = 0.25
 SPIKE_FACTOR = 10.0
 QUIET_RATE = 0.4
 TTFT_SLO_S = 2.0
@@ -60,10 +61,11 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question: its domain, when it was sent, seconds to its first text; None: it failed."""
+    """One question: its domain, when it was to be sent, how late it was, seconds to its first text; None: it failed."""
 
     domain: str
     at_s: float
+    late_s: float
     ttft_s: float | None
 
 
@@ -79,6 +81,8 @@ class Outcome:
     quiet_p99_calm_s: float
     quiet_p99_spike_s: float
     most_replicas: int
+    late_p99_s: float
+    """How late questions were sent: what the asking process itself lacked of the cores."""
     decisions: tuple[str, ...]
 
 
@@ -161,6 +165,7 @@ async def replay(arrivals: Sequence[tuple[float, str]], url: str) -> list[Asked]
     async def ask(client: httpx.AsyncClient, at: float, domain: str) -> Asked:
         await asyncio.sleep(max(0.0, begin + at - time.monotonic()))
         sent = time.monotonic()
+        late = sent - begin - at
         body = {
             "model": f"guildhall/{domain}",
             "messages": [{"role": "user", "content": QUESTIONS[domain]}],
@@ -173,8 +178,8 @@ async def replay(arrivals: Sequence[tuple[float, str]], url: str) -> list[Asked]
                     if first is None and response.status_code == 200 and _HAS_TEXT.search(line):
                         first = time.monotonic() - sent
         except httpx.HTTPError:
-            return Asked(domain, at, None)
-        return Asked(domain, at, first)
+            return Asked(domain, at, late, None)
+        return Asked(domain, at, late, first)
 
     limits = httpx.Limits(max_connections=None)
     async with httpx.AsyncClient(timeout=180, limits=limits, trust_env=False) as client:
@@ -226,6 +231,7 @@ def judge(asked: Sequence[Asked], length_s: float, replica_s: float, most: int, 
         quiet_p99_calm_s=round(float(np.quantile(calm, 0.99)), 3),
         quiet_p99_spike_s=round(float(np.quantile(spike, 0.99)), 3),
         most_replicas=most,
+        late_p99_s=round(float(np.quantile([one.late_s for one in asked], 0.99)), 3),
         decisions=tuple(reasons),
     )
 
