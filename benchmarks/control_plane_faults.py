@@ -116,11 +116,6 @@ class Cluster:
             time.sleep(0.5)
         return time.monotonic() - since
 
-    def choose_asker(self) -> Host:
-        """A worker without the engine: it outlives what happens to the engine."""
-        holder = find_host_of(self.hosts, ENGINE)
-        return next(host for host in self.hosts.machines[1:] if host is not holder)
-
 
 def kill_replica(cluster: Cluster) -> None:
     host = find_host_of(cluster.hosts, REPLICA)
@@ -156,8 +151,9 @@ FAULTS: dict[str, Callable[[Cluster], None]] = {
 
 
 def measure(cluster: Cluster, fault: Fault, inflict: Callable[[Cluster], None]) -> None:
-    """Inflict a fault while questions are asked at a worker that it does not hit, and wait until all is well again."""
-    with asking(cluster.choose_asker(), cluster.key) as questions:
+    """Inflict a fault while questions are asked at the workers from outside, and wait until all is well again."""
+    workers = [host.address for host in cluster.hosts.machines[1:]]
+    with asking(cluster.hosts.operator, cluster.key, workers) as questions:
         questions.await_served_since(time.monotonic(), TIMEOUT_S)
         moment = time.monotonic()
         inflict(cluster)
@@ -261,7 +257,7 @@ def main() -> None:
         "changeable_again_s": "from the fault until Ray Serve says that every application runs",
         "controller_stalled": f"stopped for {STALL_S:g} s, then killed; the times count from its stop",
         "head_restarted": f"its machine is off for {POD_START_S:g} s",
-        "load": "one question after another at a worker that the fault does not hit, with a pause of 0.2 s; one engine",
+        "load": "one question after another at a worker that listens, with a pause of 0.2 s; one engine",
     }
     console.print(f"wrote {save_result('control_plane_faults', figures)}")
 

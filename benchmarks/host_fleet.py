@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,21 +65,29 @@ _FLEET: dict[str, Any] = {
 }
 
 # One question after another, each as a line: when it was asked, when answered (the machine's monotonic clock), and what
-# was wrong with the answer.
+# was wrong with the answer. An address where nobody listens is passed over; one that failed comes last from then on.
 _ASK = """
 import json, sys, time, urllib.request
-url, key, question, answer = sys.argv[1:]
+key, question, answer, *urls = sys.argv[1:]
 body = json.dumps({"model": "guildhall", "messages": [{"role": "user", "content": question}]}).encode()
-request = urllib.request.Request(url + "/v1/chat/completions", body,
-    {"Authorization": "Bearer " + key, "Content-Type": "application/json"})
+headers = {"Authorization": "Bearer " + key, "Content-Type": "application/json"}
+def ask():
+    wrong = ""
+    for url in list(urls):
+        request = urllib.request.Request(url + "/v1/chat/completions", body, headers)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as reply:
+                said = json.load(reply)["choices"][0]["message"]["content"]
+            return "" if answer in said else said
+        except Exception as error:
+            wrong = str(error) or type(error).__name__
+            if not isinstance(getattr(error, "reason", None), ConnectionRefusedError):
+                urls.append(urls.pop(urls.index(url)))
+                break
+    return wrong
 while True:
-    asked, wrong = time.monotonic(), ""
-    try:
-        with urllib.request.urlopen(request, timeout=30) as reply:
-            said = json.load(reply)["choices"][0]["message"]["content"]
-        wrong = "" if answer in said else said
-    except Exception as error:
-        wrong = str(error) or type(error).__name__
+    asked = time.monotonic()
+    wrong = ask()
     print(json.dumps([asked, time.monotonic(), wrong]), flush=True)
     time.sleep(0.2)
 """
@@ -146,9 +154,10 @@ class Questions:
 
 
 @contextmanager
-def asking(host: Host, key: str) -> Iterator[Questions]:
-    """Ask the gateway of a host from the host itself until the end of the block."""
-    command = [sys.executable, "-c", _ASK, f"http://127.0.0.1:{PORT}", key, QUESTION, ANSWER]
+def asking(host: Host, key: str, addresses: Sequence[str] = ("127.0.0.1",)) -> Iterator[Questions]:
+    """Ask from a host until the end of the block, at the first of the addresses where a gateway listens."""
+    urls = [f"http://{address}:{PORT}" for address in addresses]
+    command = [sys.executable, "-c", _ASK, key, QUESTION, ANSWER, *urls]
     process = subprocess.Popen(
         ["nsenter", "--target", str(host.pid), "--net", *command], stdout=subprocess.PIPE, text=True
     )
