@@ -1,7 +1,7 @@
 """A fleet as a cluster file of `ray up`: a head that runs no expert, and one worker type for each node type.
 
 Keys: https://docs.ray.io/en/latest/cluster/vms/references/ray-cluster-configuration.html. Autoscaler v2 is what
-`ray up` starts by itself since Ray 2.50.
+`ray up` starts by itself since Ray 2.50; hosts that are there already get the first one.
 """
 
 from dataclasses import dataclass
@@ -66,7 +66,7 @@ def render_cluster_file(fleet: Fleet, folder: Path, site: Site) -> dict[str, Any
     move_fleet(fleet, folder, HOME)  # Refuses what would not be there.
     lock = "cuda" if any(node.gpus for node in fleet.nodes.values()) else "cpu"
     setup = _plan_setup(lock, brings_python=site.provider != "onprem")
-    labels = ""
+    labels = autoscaler = ""
     config: dict[str, Any] = {
         "cluster_name": fleet.name,
         "max_workers": sum(node.count for node in fleet.nodes.values()),
@@ -78,6 +78,8 @@ def render_cluster_file(fleet: Fleet, folder: Path, site: Site) -> dict[str, Any
         config["auth"]["ssh_private_key"] = site.ssh_key
         config |= {"head_setup_commands": setup, "worker_setup_commands": setup}
         labels = f" {plan_host_labels(fleet.nodes, site.hosts[1:])}"
+        # Ray 2.60's second takes a head that is such a host for one that has ended, and never starts a lost host again.
+        autoscaler = "RAY_enable_autoscaler_v2=0 "
     else:
         _check_indexes(fleet)
         config |= {
@@ -100,7 +102,7 @@ def render_cluster_file(fleet: Fleet, folder: Path, site: Site) -> dict[str, Any
         "head_start_ray_commands": [
             "ray stop",
             # `ray up` itself sets RAY_USAGE_STATS_ENABLED=1 before this, whatever the machine's environment says.
-            f"ulimit -n 65536; ray start --head --port=6379 --num-cpus=0 --disable-usage-stats {store} "
+            f"ulimit -n 65536; {autoscaler}ray start --head --port=6379 --num-cpus=0 --disable-usage-stats {store} "
             "--autoscaling-config=~/ray_bootstrap_config.yaml",
         ],
         "worker_start_ray_commands": [
