@@ -76,8 +76,8 @@ class ArrivalHistory:
 
     @property
     def rate(self) -> float:
-        """Arrivals per second now, smoothed."""
-        return self._level
+        """Arrivals per second now, smoothed; at least what the open bucket says already, so that a spike is seen."""
+        return max(self._level, self._count / BUCKET_S)
 
     def observe(self, at_s: float, arrived: float, horizon_s: float) -> None:
         """Count what arrived since the call before; closed buckets are judged and predicted `horizon_s` ahead."""

@@ -148,11 +148,17 @@ def _size_for_requests(snapshot: ScalingSnapshot) -> tuple[int, str]:
     """Replicas for what is in flight, or fewer where most of that waits and fewer will clear it in time.
 
     As many as are in flight over the target would take a queue for lasting demand. By Little's law the demand is the
-    rate times the time of an answer; a queue needs replicas besides, to be answered within `_CLEAR_S`.
+    rate times the time of an answer; a queue needs replicas besides, to be answered within `_CLEAR_S`. None is added
+    for what those there are will have answered before it is ready.
     """
     in_flight = _count_in_flight(snapshot)
     target = snapshot.target_in_flight
     most = in_flight / target
+    if snapshot.answer_s and most > snapshot.target:
+        answers = snapshot.target * target / snapshot.answer_s
+        if in_flight + (snapshot.rate - answers) * snapshot.start_s < 0:
+            reason = f"{in_flight:g} requests in flight will be answered before another replica is ready"
+            return snapshot.target, reason
     waiting = sum(replica.waiting for replica in snapshot.replicas) + snapshot.queued
     # So many wait for their first token in the ordinary way, by Little's law again, none of them longer than the SLO.
     queue = max(0.0, waiting - snapshot.rate * snapshot.ttft_slo_s)

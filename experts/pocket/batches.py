@@ -60,7 +60,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Tensors:
-    """A batch where it is computed; `mask` is [batch, 1, length, length], true where attention may look."""
+    """A batch where it is computed; `mask` is [batch, 1, length, length], added to attention's scores."""
 
     ids: torch.Tensor
     positions: torch.Tensor
@@ -71,11 +71,12 @@ class Tensors:
 
 
 def mask_branches(branch: torch.Tensor) -> torch.Tensor:
-    """What each token may attend to: itself and what came before in the passages and in its own branch."""
+    """0 where a token may look, itself and what came before in the passages and in its own branch; else -1e4."""
     length = branch.shape[1]
     same = branch[:, :, None] == branch[:, None, :]
     causal = torch.ones(length, length, dtype=torch.bool, device=branch.device).tril()
-    return (causal & (same | (branch[:, None, :] == 0)))[:, None]
+    seen = causal & (same | (branch[:, None, :] == 0))
+    return torch.where(seen, 0.0, -1e4).bfloat16()[:, None]
 
 
 def encode_exercise(exercise: Exercise, tokenizer: PreTrainedTokenizerFast) -> Encoded:

@@ -67,6 +67,17 @@ def test_a_queue_asks_for_what_clears_it_and_not_for_a_place_for_each_that_waits
     assert decision.reason == "252 requests wait beyond the SLO, 4 arrive per second"
 
 
+def test_a_burst_that_is_answered_before_another_replica_could_help_starts_none() -> None:
+    # Two answers a second are given, one arrives: 20 are answered within 20 s of the 30 that a start takes.
+    burst = snapshot(replicas=(ReplicaStats(in_flight=20, waiting=12),), rate=1)
+    decision = choose_replicas(burst)
+    assert (decision.replicas, decision.policy) == (1, "floor")
+    assert decision.wishes[1].reason == "20 requests in flight will be answered before another replica is ready"
+    assert choose_replicas(replace(burst, start_s=10)).replicas == 2, "it comes in time"
+    assert choose_replicas(replace(burst, rate=2)).replicas == 2, "as many arrive as are answered"
+    assert choose_replicas(replace(burst, answer_s=0)).replicas == 3, "what an answer takes is not known"
+
+
 def test_waiting_tokens_and_a_full_kv_cache_count_too() -> None:
     tokens = choose_replicas(snapshot(replicas=(ReplicaStats(in_flight=2, waiting_tokens=20_000),)))
     assert (tokens.replicas, tokens.reason) == (3, "20000 prompt tokens wait")

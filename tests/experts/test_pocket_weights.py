@@ -72,7 +72,7 @@ def test_each_branch_of_training_is_token_for_token_the_served_prompt(domain: st
 def test_branches_see_the_passages_and_themselves_only() -> None:
     exercise = draw_exercise("finance", random.Random(6), questions=3)
     encoded = encode_exercise(exercise, TOKENIZER)
-    mask = collate([encoded]).move(torch.device("cpu")).mask[0, 0]
+    mask = collate([encoded]).move(torch.device("cpu")).mask[0, 0] == 0
     branch = torch.tensor(encoded.branch)
     for row in range(len(branch)):
         looks = branch[mask[row]]
