@@ -11,6 +11,8 @@ from transformers import AttentionInterface, Qwen3Config, Qwen3ForCausalLM
 from experts.pocket.vocabulary import MARKS, MAX_POSITIONS, SIZE
 
 BRANCHED_ATTENTION = "branched"
+# Rows are done in so many blocks, each of which skips the columns that come after all of it: 3/8 of the scores.
+_ROW_BLOCKS = 4
 
 
 @dataclass(frozen=True)
@@ -68,16 +70,21 @@ def attend_branched(
     scaling: float,
     **_: object,
 ) -> tuple[torch.Tensor, None]:
-    """Attention under an additive mask, written out in bfloat16.
+    """Causal attention under an additive mask, written out in bfloat16.
 
     On a CPU the backward pass of torch's fused attention took 54 % of a step under a mask; compiled, the softmax of
     masked scores took three to five times as long as torch's own.
     """
+    length = query.shape[2]
+    rows = -(-length // _ROW_BLOCKS)
+    mixed = []
     with torch.autocast(query.device.type, enabled=False):
-        query, key, value = ((query * scaling).bfloat16(), key.bfloat16(), value.bfloat16())
-        scores = torch.matmul(query, key.transpose(-1, -2)).add_(attention_mask)
-        mixed = torch.matmul(torch.softmax(scores, -1), value)
-    return mixed.transpose(1, 2).contiguous(), None
+        query, key, value = ((query * scaling).bfloat16(), key.bfloat16().transpose(-1, -2), value.bfloat16())
+        for begin in range(0, length, rows):
+            end = min(begin + rows, length)
+            scores = torch.matmul(query[:, :, begin:end], key[..., :end]).add_(attention_mask[:, :, begin:end, :end])
+            mixed.append(torch.matmul(torch.softmax(scores, -1), value[:, :, :end]))
+    return torch.cat(mixed, 2).transpose(1, 2).contiguous(), None
 
 
 class Layers(nn.Module):

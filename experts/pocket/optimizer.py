@@ -9,7 +9,7 @@ from torch import nn
 MUON_RATE = 0.02
 ADAMW_RATE = 0.003
 ADAPTER_RATE = 0.002
-_WARMUP_SHARE = 0.015
+WARMUP_SHARE = 0.015
 _DECAY_FROM = 0.55
 
 
@@ -36,10 +36,10 @@ def make_optimizers(model: nn.Module, adapter: bool = False) -> list[torch.optim
     ]
 
 
-def scale_rate(share: float) -> float:
+def scale_rate(share: float, warmup: float = WARMUP_SHARE) -> float:
     """The factor on every rate after a share of the training time: warm up, hold, then fall to nothing."""
-    if share < _WARMUP_SHARE:
-        return max(share, 1e-4) / _WARMUP_SHARE
+    if share < warmup:
+        return max(share, 1e-4) / warmup
     if share < _DECAY_FROM:
         return 1.0
     return max(0.0, 1.0 - (share - _DECAY_FROM) / (1.0 - _DECAY_FROM))

@@ -41,7 +41,7 @@ from experts.pocket.exercise import Wanted
 from experts.pocket.export import ADAPTER_DOMAINS, add_adapter, export_adapter, export_base, load_base
 from experts.pocket.growth import grow_base
 from experts.pocket.model import BRANCHED_ATTENTION, SHAPES, Layers, Probes, Shape, make_model
-from experts.pocket.optimizer import make_optimizers, scale_rate, set_rates
+from experts.pocket.optimizer import WARMUP_SHARE, make_optimizers, scale_rate, set_rates
 from experts.pocket.tasks import DOMAINS
 from experts.pocket.vocabulary import load_tokenizer, train_tokenizer
 
@@ -58,10 +58,9 @@ _CONTEXT_WEIGHT = {2: 0.3, 3: 0.1, 4: 0.0}
 # Processes step alone and average their parameters this often (local SGD, Stich 2019): on a shared machine the two
 # are rarely equally fast.
 _STEPS_PER_SYNC = 4
-# A grown base at the full rates forgets what it had learned: stated finance facts copied right fell from 65 % to 30 %
-# within 0.5 million tokens and to 3 % within 0.9. At a quarter, 39 % were left after 0.4 million; the new tasks come
-# more slowly (loss 3.0 there, against 1.7).
-_GROWN_PACE = 0.25
+# A grown base that comes to the full rates soon forgets what it had learned: stated finance facts copied right fell from
+# 65 % to 30 % within 0.5 million tokens and to 3 % within 0.9. At a quarter of them 39 % were left after 0.4 million.
+_GROWN_WARMUP_SHARE = 0.06
 _SAVE_EVERY_S = 120.0
 
 
@@ -181,7 +180,7 @@ def run_process(rank: int, job: Job) -> None:
     optimizers = make_optimizers(whole, job.adapter)
     optimizers.append(torch.optim.AdamW(probes.parameters(), lr=0.003))
     set_rates(optimizers, 1.0)
-    pace = _GROWN_PACE if job.grown_from else 1.0
+    warmup = _GROWN_WARMUP_SHARE if job.grown_from else WARMUP_SHARE
     seen = 0
     recent: list[float] = []
     if job.checkpoint.exists():
@@ -220,7 +219,7 @@ def run_process(rank: int, job: Job) -> None:
                 batch, now = drawn.move(device), time.monotonic()
                 if step % _STEPS_PER_SYNC == 0:
                     _average_parameters(trained, job.processes)
-                set_rates(optimizers, pace * scale_rate(seen / job.tokens))
+                set_rates(optimizers, scale_rate(seen / job.tokens, warmup))
                 everywhere = 0.0 if job.adapter else _CONTEXT_WEIGHT[max(wanted.passages)]
                 loss, answers = compute_loss(core, head, probes, batch, everywhere)
                 for optimizer in optimizers:
