@@ -48,7 +48,7 @@ from experts.pocket.vocabulary import load_tokenizer, train_tokenizer
 # Small on a CPU, because attention scores grow with it and leave the cache. On a GPU not yet measured.
 _TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 # Held-out scores are taken this often in a schedule, on so many exercises of each domain.
-_SCORED_SHARE = 0.01
+_SCORED_SHARE = 0.02
 _HELD_OUT_EXERCISES = 32
 # The mean loss per answer token below which contexts get longer.
 _EASY_LOSS, _MIDDLE_LOSS = 0.45, 0.35
