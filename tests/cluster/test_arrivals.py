@@ -30,6 +30,14 @@ def test_a_steady_rate_is_predicted_to_go_on() -> None:
     assert history.forecast(HORIZON_S, 0.9).rate == pytest.approx(5, rel=1e-2)
 
 
+def test_a_spike_is_in_the_rate_before_its_bucket_is_over() -> None:
+    history = ArrivalHistory()
+    for second in range(100):
+        history.observe(second, 1, HORIZON_S)
+    history.observe(102, 40, HORIZON_S)
+    assert history.rate == pytest.approx(4, rel=0.1), "40 of a bucket of 10 s have arrived already"
+
+
 def test_a_rate_that_climbs_is_predicted_to_climb_on_but_not_for_ever() -> None:
     history = ArrivalHistory()
     observe(history, np.linspace(1, 30, 60))
