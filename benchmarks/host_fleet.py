@@ -127,7 +127,7 @@ class Asked:
 
 @dataclass(slots=True)
 class Questions:
-    """Questions that are asked one after another at one host's gateway, with what came back."""
+    """Questions that are asked one after another, with what came back."""
 
     asked: list[Asked] = field(default_factory=list)
 

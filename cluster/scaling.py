@@ -157,8 +157,7 @@ def _size_for_requests(snapshot: ScalingSnapshot) -> tuple[int, str]:
     if snapshot.answer_s and most > snapshot.target:
         answers = snapshot.target * target / snapshot.answer_s
         if in_flight + (snapshot.rate - answers) * snapshot.start_s < 0:
-            reason = f"{in_flight:g} requests in flight will be answered before another replica is ready"
-            return snapshot.target, reason
+            return snapshot.target, f"{in_flight:g} requests in flight will be answered before another replica is ready"
     waiting = sum(replica.waiting for replica in snapshot.replicas) + snapshot.queued
     # So many wait for their first token in the ordinary way, by Little's law again, none of them longer than the SLO.
     queue = max(0.0, waiting - snapshot.rate * snapshot.ttft_slo_s)
